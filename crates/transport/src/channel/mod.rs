@@ -1,0 +1,14 @@
+//! The channel layer: what turns sealed packets into the promises of channels.
+
+/// Names one channel of a connection. The three standard channels exist on every driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId(pub u8);
+
+impl ChannelId {
+    /// At most once, any order, one datagram at most.
+    pub const UNRELIABLE: Self = Self(0);
+    /// Exactly once and in order, of any allowed size.
+    pub const RELIABLE: Self = Self(1);
+    /// At most once, whole or nothing, larger than a datagram.
+    pub const UNRELIABLE_FRAGMENTED: Self = Self(2);
+}
