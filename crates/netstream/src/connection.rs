@@ -1,0 +1,239 @@
+//! What a connection entity carries.
+//!
+//! | component | server | client | put by |
+//! |---|---|---|---|
+//! | [`NetworkStreamConnection`] | yes | yes | netstream |
+//! | [`ConnectionState`](crate::ConnectionState) | yes | yes | netstream |
+//! | [`OutgoingRpcBuffer`], [`IncomingRpcBuffer`] | yes | yes | netstream |
+//! | [`IncomingCommandBuffer`] | yes | | netstream |
+//! | [`IncomingSnapshotBuffer`] | | yes | netstream |
+//! | [`ConnectionIdentity`] | where the driver has tokens | | netstream |
+//! | [`ConnectionCredentials`] | where the client sent some | | netstream |
+//! | [`NetworkId`] | from Accepted on | from Accepted on | netstream |
+//! | [`ConnectionApproved`] | in Approval | | the application |
+//! | [`NetworkStreamInGame`] | in Connected | in Connected | the application |
+//! | [`NetworkStreamRequestDisconnect`] | any time | any time | the application |
+
+use std::num::NonZeroU32;
+
+use bevy_ecs::component::Component;
+use bevy_ecs::lifecycle::HookContext;
+use bevy_ecs::world::DeferredWorld;
+use netstream_driver::ConnectionKey;
+use netstream_driver::transport::{DisconnectCode, DisconnectReason, Identity};
+
+use crate::NetworkStreamDriver;
+use crate::queue::MessageQueue;
+
+/// Marks a connection entity and names the connection for all time.
+///
+/// Never despawn such an entity or remove this component: end the connection with
+/// [`NetworkStreamDriver::disconnect`](crate::NetworkStreamDriver::disconnect) or
+/// [`NetworkStreamRequestDisconnect`]. Doing it all the same is a runtime error: one diagnostic, and the connection
+/// ends with `EntityDespawned`.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[component(immutable, on_remove = connection_removed)]
+pub struct NetworkStreamConnection {
+    pub(crate) key: ConnectionKey,
+}
+
+impl NetworkStreamConnection {
+    /// The connection's name, never used for another one.
+    pub fn key(&self) -> ConnectionKey {
+        self.key
+    }
+}
+
+fn connection_removed(mut world: DeferredWorld<'_>, context: HookContext) {
+    if let Some(mut driver) = world.get_resource_mut::<NetworkStreamDriver>() {
+        driver.entity_removed(context.entity);
+    }
+}
+
+/// The server's small number for a player: at least 1, unique among live connections. A freed one rests for a while
+/// ([`NetworkLimits::id_quarantine`](crate::NetworkLimits::id_quarantine)) before it is allotted again; do not key
+/// anything by it that outlives the connection.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[component(immutable)]
+pub struct NetworkId(NonZeroU32);
+
+impl NetworkId {
+    /// `None` for 0.
+    pub const fn new(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// The number, 1 or more.
+    pub const fn number(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl std::fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Puts the connection into the game: this side sends and takes commands and snapshots. The application inserts it on
+/// each side by itself, in any order, and may remove it again. Put earlier than Connected, it counts from then on.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[component(on_add = enter_game, on_remove = leave_game)]
+pub struct NetworkStreamInGame;
+
+fn enter_game(mut world: DeferredWorld<'_>, context: HookContext) {
+    if let Some(mut driver) = world.get_resource_mut::<NetworkStreamDriver>() {
+        driver.set_in_game(context.entity, true);
+    }
+}
+
+fn leave_game(mut world: DeferredWorld<'_>, context: HookContext) {
+    if let Some(mut driver) = world.get_resource_mut::<NetworkStreamDriver>() {
+        driver.set_in_game(context.entity, false);
+    }
+}
+
+/// Ends the connection; the same as [`NetworkStreamDriver::disconnect`](crate::NetworkStreamDriver::disconnect).
+#[derive(Component, Clone, Debug, PartialEq, Eq)]
+#[component(immutable, on_insert = request_disconnect)]
+pub struct NetworkStreamRequestDisconnect {
+    /// What the other end will see, with origin Remote.
+    pub reason: DisconnectReason,
+}
+
+impl Default for NetworkStreamRequestDisconnect {
+    /// An ordinary goodbye.
+    fn default() -> Self {
+        Self { reason: DisconnectReason::local(DisconnectCode::ConnectionClose) }
+    }
+}
+
+fn request_disconnect(mut world: DeferredWorld<'_>, context: HookContext) {
+    let Some(request) = world.get::<NetworkStreamRequestDisconnect>(context.entity) else { return };
+    let reason = request.reason.clone();
+    if let Some(mut driver) = world.get_resource_mut::<NetworkStreamDriver>()
+        && let Err(error) = driver.disconnect(context.entity, reason)
+    {
+        tracing::warn!("NetworkStreamRequestDisconnect on {}: {error}", context.entity);
+    }
+}
+
+/// Inserted by the server's game code: this connection may enter. Counts in Approval, or as soon as Approval is reached.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[component(on_add = approved)]
+pub struct ConnectionApproved;
+
+fn approved(mut world: DeferredWorld<'_>, context: HookContext) {
+    if let Some(mut driver) = world.get_resource_mut::<NetworkStreamDriver>()
+        && let Err(error) = driver.approve(context.entity)
+    {
+        tracing::warn!("ConnectionApproved on {}: {error}", context.entity);
+    }
+}
+
+/// Who the client is, as its connect token says.
+#[derive(Component, Clone, Debug, PartialEq, Eq)]
+#[component(immutable)]
+pub struct ConnectionIdentity(pub Identity);
+
+/// What the client sent along with its connect call, for the server's game code to judge. Untrusted bytes.
+#[derive(Component, Clone, PartialEq, Eq)]
+#[component(immutable)]
+pub struct ConnectionCredentials(pub Vec<u8>);
+
+impl std::fmt::Debug for ConnectionCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Very likely a password or a ticket: it stays out of logs.
+        write!(f, "ConnectionCredentials({} bytes)", self.0.len())
+    }
+}
+
+/// RPCs that leave with the next [`NetworkStreamSystems::Send`](crate::NetworkStreamSystems::Send). Filled by
+/// [`RpcSender`](crate::RpcSender).
+#[derive(Component, Debug, Default)]
+pub struct OutgoingRpcBuffer {
+    pub(crate) queue: MessageQueue,
+    /// The largest message that the driver takes.
+    pub(crate) max_message: usize,
+    /// The most bytes that may wait.
+    pub(crate) max_bytes: usize,
+}
+
+impl OutgoingRpcBuffer {
+    /// RPCs that wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn byte_len(&self) -> usize {
+        self.queue.byte_len()
+    }
+}
+
+/// RPCs that arrived with this update. Emptied by [`NetworkStreamSystems::Rpc`](crate::NetworkStreamSystems::Rpc),
+/// which turns them into messages.
+#[derive(Component, Debug, Default)]
+pub struct IncomingRpcBuffer(pub(crate) MessageQueue);
+
+impl IncomingRpcBuffer {
+    /// RPCs that wait to be dispatched.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+macro_rules! data_buffer {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Component, Debug, Default)]
+        pub struct $name(pub(crate) MessageQueue);
+
+        impl $name {
+            /// Takes what arrived, oldest first.
+            pub fn drain(&mut self) -> crate::queue::Drain<'_> {
+                self.0.drain()
+            }
+
+            /// Looks at what arrived, oldest first.
+            pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+                self.0.iter()
+            }
+
+            /// How many wait.
+            pub fn len(&self) -> usize {
+                self.0.len()
+            }
+
+            /// Whether none waits.
+            pub fn is_empty(&self) -> bool {
+                self.0.is_empty()
+            }
+        }
+    };
+}
+
+data_buffer! {
+    /// Server: commands that arrived from this client and were not read yet. What nobody reads is dropped, oldest
+    /// first, at the caps of [`NetworkLimits`](crate::NetworkLimits).
+    IncomingCommandBuffer
+}
+
+data_buffer! {
+    /// Client: snapshots that arrived and were not read yet. What nobody reads is dropped, oldest first, at the caps of
+    /// [`NetworkLimits`](crate::NetworkLimits).
+    IncomingSnapshotBuffer
+}

@@ -1,0 +1,57 @@
+//! The connection layer for multiplayer games on Bevy's ECS.
+//!
+//! One server World listens at once over UDP, in-process IPC and whatever else has a driver; each connection is an
+//! entity with its state, its queues of RPCs, commands and snapshots, and its events; every end of a connection has one
+//! typed reason, seen on both ends.
+//!
+//! | you want to | you use |
+//! |---|---|
+//! | make a World a server or a client | [`NetworkStreamPlugin`] |
+//! | listen, connect, disconnect, ask | [`NetworkStreamDriver`] |
+//! | know what happened | [`ConnectionEvent`], [`DriverEvent`], [`ConnectionState`] |
+//! | send and read typed messages | [`RpcAppExt::register_rpc`], [`RpcSender`], [`ReceivedRpc`] |
+//! | send raw bytes every tick | [`NetworkStreamDriver::send_command`], [`NetworkStreamDriver::send_snapshot`] |
+//! | read them | [`IncomingCommandBuffer`], [`IncomingSnapshotBuffer`] |
+//! | let game code decide who enters | [`NetworkStreamPlugin::with_approval`], [`ConnectionApproved`] |
+
+#![forbid(unsafe_code)]
+
+mod connection;
+mod errors;
+mod event;
+mod facade;
+mod limits;
+mod plugin;
+pub mod queue;
+mod rpc;
+mod session;
+pub mod state;
+mod systems;
+
+pub use connection::{
+    ConnectionApproved, ConnectionCredentials, ConnectionIdentity, IncomingCommandBuffer, IncomingRpcBuffer,
+    IncomingSnapshotBuffer, NetworkId, NetworkStreamConnection, NetworkStreamInGame, NetworkStreamRequestDisconnect,
+    OutgoingRpcBuffer,
+};
+pub use errors::{ConnectionError, NetworkConnectError, NetworkListenError, NetworkSendError, UnknownDriver};
+pub use event::{ConnectionEvent, DriverEvent};
+pub use facade::{ConnectOptions, DriverConstructor, Listening, NetworkStreamDriver};
+pub use limits::NetworkLimits;
+pub use netstream_driver as driver;
+pub use netstream_driver::transport;
+pub use plugin::{NetworkStreamPlugin, NetworkStreamSystems};
+pub use rpc::{ReceivedRpc, RegisterRpcError, Rpc, RpcAppExt, RpcSender};
+pub use session::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SessionCounters};
+pub use state::{ConnectionState, Presence};
+
+/// What most games need, in one line.
+pub mod prelude {
+    pub use crate::{
+        ConnectOptions, ConnectionApproved, ConnectionCredentials, ConnectionEvent, ConnectionState, DriverEvent,
+        GameProtocol, IncomingCommandBuffer, IncomingSnapshotBuffer, NetworkId, NetworkStreamConnection,
+        NetworkStreamDriver, NetworkStreamInGame, NetworkStreamPlugin, NetworkStreamRequestDisconnect,
+        NetworkStreamSystems, Presence, ReceivedRpc, RpcAppExt, RpcSender,
+    };
+    pub use netstream_driver::transport::{DisconnectCode, DisconnectReason, Origin};
+    pub use netstream_driver::{Endpoint, IpcHub};
+}

@@ -1,0 +1,156 @@
+//! One plugin per role.
+
+use std::sync::{Arc, Mutex};
+
+use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
+use bevy_ecs::schedule::{IntoScheduleConfigs, SystemSet};
+use netstream_driver::udp::UdpDriver;
+use netstream_driver::{Clock, Endpoint, IpcDriver, IpcHub, NetworkDriver, Scheme, SystemClock};
+
+use crate::facade::DriverConstructor;
+use crate::rpc::RpcRegistry;
+use crate::session::Session;
+use crate::state::Side;
+use crate::{ConnectionEvent, DriverEvent, GameProtocol, NetworkLimits, NetworkStreamDriver, systems};
+
+/// When the network acts within an update.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NetworkStreamSystems {
+    /// In `PreUpdate`: NetworkStreamReceiveSystem. Drivers are received from, states change, events are raised, buffers
+    /// are filled.
+    Receive,
+    /// In `PreUpdate`, after `Receive`: received RPCs become messages.
+    Rpc,
+    /// In `PostUpdate`: NetworkStreamSendSystem. What was queued leaves; entities of ended connections go.
+    Send,
+}
+
+/// Makes a World a server or a client.
+///
+/// Nothing listens or connects by itself: that is what [`NetworkStreamDriver`] is for.
+pub struct NetworkStreamPlugin {
+    side: Side,
+    game: GameProtocol,
+    limits: NetworkLimits,
+    approval_required: bool,
+    hub: Option<IpcHub>,
+    constructor: Option<Arc<DriverConstructor>>,
+    /// Taken by `build`.
+    clock: Mutex<Option<Box<dyn Clock>>>,
+}
+
+impl NetworkStreamPlugin {
+    /// A World that accepts connections.
+    pub fn server() -> Self {
+        Self::new(Side::Server)
+    }
+
+    /// A World that connects to a server.
+    pub fn client() -> Self {
+        Self::new(Side::Client)
+    }
+
+    fn new(side: Side) -> Self {
+        Self {
+            side,
+            game: GameProtocol::default(),
+            limits: NetworkLimits::default(),
+            approval_required: false,
+            hub: None,
+            constructor: None,
+            clock: Mutex::new(None),
+        }
+    }
+
+    /// Names the game and its version; both ends must agree.
+    #[must_use]
+    pub fn with_protocol(mut self, game: GameProtocol) -> Self {
+        self.game = game;
+        self
+    }
+
+    /// Lets `ipc://` endpoints join this World with all Worlds that share the hub.
+    #[must_use]
+    pub fn with_ipc(mut self, hub: &IpcHub) -> Self {
+        self.hub = Some(hub.clone());
+        self
+    }
+
+    /// Lets the server's game code decide who enters; see
+    /// [`NetworkStreamDriver::require_approval`].
+    #[must_use]
+    pub fn with_approval(mut self) -> Self {
+        self.approval_required = true;
+        self
+    }
+
+    /// Other caps and deadlines than the defaults.
+    #[must_use]
+    pub fn with_limits(mut self, limits: NetworkLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Another clock than the machine's, for tests and simulations.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Mutex::new(Some(Box::new(clock)));
+        self
+    }
+
+    /// Makes the drivers of `listen` and `connect` calls; where it returns `None`, the plugin's own constructor is
+    /// asked: UDP with a random join code, and IPC where a hub was given.
+    #[must_use]
+    pub fn with_driver_constructor(
+        mut self,
+        constructor: impl Fn(&Endpoint) -> Option<Box<dyn NetworkDriver>> + Send + Sync + 'static,
+    ) -> Self {
+        self.constructor = Some(Arc::new(constructor));
+        self
+    }
+
+    fn construct(&self) -> Box<DriverConstructor> {
+        let (given, hub) = (self.constructor.clone(), self.hub.clone());
+        Box::new(move |endpoint| {
+            if let Some(driver) = given.as_ref().and_then(|given| given(endpoint)) {
+                return Some(driver);
+            }
+            match endpoint.scheme() {
+                Scheme::Udp => Some(Box::new(UdpDriver::default())),
+                Scheme::Ipc => Some(Box::new(IpcDriver::new(hub.as_ref()?))),
+                _ => None,
+            }
+        })
+    }
+}
+
+impl Plugin for NetworkStreamPlugin {
+    fn build(&self, app: &mut App) {
+        let clock = self.clock.lock().ok().and_then(|mut clock| clock.take());
+        let clock = clock.unwrap_or_else(|| Box::new(SystemClock::new()));
+        let entities = app.world().entity_allocator().build_remote_allocator();
+        let mut session = Session::new(self.side, clock, entities);
+        session.game = self.game.clone();
+        session.core.limits = self.limits.clone();
+        session.core.approval_required = self.approval_required;
+        app.insert_resource(NetworkStreamDriver::new(session, self.construct()))
+            .init_resource::<RpcRegistry>()
+            .add_message::<ConnectionEvent>()
+            .add_message::<DriverEvent>()
+            .configure_sets(PreUpdate, (NetworkStreamSystems::Receive, NetworkStreamSystems::Rpc).chain())
+            .add_systems(
+                PreUpdate,
+                (
+                    (systems::receive, systems::deliver, systems::answer)
+                        .chain()
+                        .in_set(NetworkStreamSystems::Receive),
+                    systems::dispatch_rpcs.in_set(NetworkStreamSystems::Rpc),
+                ),
+            )
+            .add_systems(
+                PostUpdate,
+                (systems::send_rpcs, systems::send).chain().in_set(NetworkStreamSystems::Send),
+            );
+        systems::reserve(app.world_mut());
+    }
+}

@@ -1,0 +1,215 @@
+//! A queue of whole messages in two flat arrays, so that a steady flow allocates nothing.
+
+/// A first-in, first-out queue of byte messages.
+#[derive(Clone, Debug, Default)]
+pub struct MessageQueue {
+    bytes: Vec<u8>,
+    /// Where each message ends in `bytes`.
+    ends: Vec<usize>,
+    /// How many messages are consumed; their bytes are still there.
+    head: usize,
+}
+
+impl MessageQueue {
+    /// Messages that wait.
+    pub fn len(&self) -> usize {
+        self.ends.len() - self.head
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.head == self.ends.len()
+    }
+
+    /// Bytes that wait, without any overhead.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len() - self.start()
+    }
+
+    /// Appends the concatenation of `parts` as one message.
+    pub fn push_parts(&mut self, parts: &[&[u8]]) {
+        if self.is_empty() {
+            self.clear();
+        } else if self.head > 64 && self.head * 2 > self.ends.len() {
+            self.compact();
+        }
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Appends one message.
+    pub fn push(&mut self, message: &[u8]) {
+        self.push_parts(&[message]);
+    }
+
+    /// Appends the message that `write` writes; takes back what was written if it fails.
+    pub(crate) fn try_push_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<usize, E> {
+        if self.is_empty() {
+            self.clear();
+        }
+        let before = self.bytes.len();
+        match write(&mut self.bytes) {
+            Ok(()) => {
+                self.ends.push(self.bytes.len());
+                Ok(self.bytes.len() - before)
+            }
+            Err(error) => {
+                self.bytes.truncate(before);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes back the newest message.
+    pub(crate) fn pop_back(&mut self) {
+        if !self.is_empty() {
+            self.ends.pop();
+            self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+        }
+    }
+
+    /// The oldest message.
+    pub fn front(&self) -> Option<&[u8]> {
+        let end = *self.ends.get(self.head)?;
+        self.bytes.get(self.start()..end)
+    }
+
+    /// Drops the oldest message.
+    pub fn pop_front(&mut self) {
+        if !self.is_empty() {
+            self.head += 1;
+        }
+    }
+
+    /// The messages that wait, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = self.start();
+        self.ends[self.head..].iter().map(move |&end| &self.bytes[std::mem::replace(&mut start, end)..end])
+    }
+
+    /// Hands out the messages that wait, oldest first. What was handed out is gone from the queue; the rest stays.
+    pub fn drain(&mut self) -> Drain<'_> {
+        let start = self.start();
+        Drain { bytes: &self.bytes, ends: &self.ends, head: &mut self.head, start }
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.head = 0;
+    }
+
+    /// Moves everything to the end of `other`; a mere exchange of memory where that is empty.
+    pub(crate) fn move_into(&mut self, other: &mut Self) {
+        if other.is_empty() {
+            other.clear();
+            std::mem::swap(self, other);
+        } else {
+            for message in self.iter() {
+                other.push(message);
+            }
+            self.clear();
+        }
+    }
+
+    fn start(&self) -> usize {
+        if self.head == 0 { 0 } else { self.ends[self.head - 1] }
+    }
+
+    fn compact(&mut self) {
+        let start = self.start();
+        self.bytes.drain(..start);
+        self.ends.drain(..self.head);
+        for end in &mut self.ends {
+            *end -= start;
+        }
+        self.head = 0;
+    }
+}
+
+/// The iterator of [`MessageQueue::drain`].
+#[derive(Debug)]
+pub struct Drain<'a> {
+    bytes: &'a [u8],
+    ends: &'a [usize],
+    head: &'a mut usize,
+    start: usize,
+}
+
+impl<'a> Iterator for Drain<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let end = *self.ends.get(*self.head)?;
+        *self.head += 1;
+        self.bytes.get(std::mem::replace(&mut self.start, end)..end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(queue: &MessageQueue) -> Vec<Vec<u8>> {
+        queue.iter().map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn messages_leave_in_the_order_they_came_whatever_is_mixed() {
+        let mut queue = MessageQueue::default();
+        let mut model = std::collections::VecDeque::new();
+        for step in 0u32..10_000 {
+            if step % 7 < 4 {
+                let message = step.to_le_bytes()[..(step % 5) as usize % 4].to_vec();
+                queue.push(&message);
+                model.push_back(message);
+            } else {
+                assert_eq!(queue.front().map(<[u8]>::to_vec), model.front().cloned());
+                queue.pop_front();
+                model.pop_front();
+            }
+            assert_eq!(queue.len(), model.len());
+            assert_eq!(queue.byte_len(), model.iter().map(Vec::len).sum::<usize>());
+        }
+        assert_eq!(all(&queue), Vec::from(model));
+    }
+
+    #[test]
+    fn a_drain_that_stops_early_leaves_the_rest() {
+        let mut queue = MessageQueue::default();
+        for message in [&b"a"[..], b"bb", b"", b"ccc"] {
+            queue.push(message);
+        }
+        assert_eq!(queue.drain().take(2).collect::<Vec<_>>(), [&b"a"[..], b"bb"]);
+        assert_eq!(all(&queue), [b"".to_vec(), b"ccc".to_vec()]);
+        queue.pop_back();
+        assert_eq!(all(&queue), [b"".to_vec()]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let mut queue = MessageQueue::default();
+        queue.push(b"kept");
+        let failed = queue.try_push_with(|bytes| {
+            bytes.extend_from_slice(b"half");
+            Err(())
+        });
+        assert_eq!(failed, Err(()));
+        assert_eq!(all(&queue), [b"kept".to_vec()]);
+    }
+
+    #[test]
+    fn moving_appends_behind_what_waits() {
+        let (mut from, mut to) = (MessageQueue::default(), MessageQueue::default());
+        to.push(b"1");
+        from.push(b"2");
+        from.move_into(&mut to);
+        from.push(b"3");
+        from.move_into(&mut to);
+        assert_eq!(all(&to), [b"1".to_vec(), b"2".to_vec(), b"3".to_vec()]);
+        assert!(from.is_empty());
+    }
+}

@@ -1,0 +1,160 @@
+//! The whole network state of a World: its drivers and its connections.
+//!
+//! [`Core`](core::Core) decides, the drivers act; this is what carries messages between the two.
+
+pub(crate) mod control;
+pub(crate) mod core;
+mod ids;
+mod protocol;
+mod table;
+pub(crate) mod wire;
+
+use std::time::Duration;
+
+use bevy_ecs::entity::{Entity, RemoteAllocator};
+use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Now};
+use netstream_driver::{Clock, DriverId, NetworkDriver, NetworkDriverStore};
+
+pub use self::core::SessionCounters;
+pub use protocol::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff};
+pub(crate) use protocol::{Protocol, SchemaEntry};
+pub(crate) use table::Slot;
+
+use self::core::Core;
+use crate::DriverEvent;
+use crate::state::Side;
+
+pub(crate) struct Session {
+    pub(crate) core: Core,
+    pub(crate) store: NetworkDriverStore,
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) driver_events: Vec<DriverEvent>,
+    pub(crate) game: GameProtocol,
+    /// Drivers that a connect call made for itself; each goes with its connection.
+    own: Vec<DriverId>,
+    entities: RemoteAllocator,
+}
+
+impl Session {
+    pub(crate) fn new(side: Side, clock: Box<dyn Clock>, entities: RemoteAllocator) -> Self {
+        Self {
+            core: Core::new(side),
+            store: NetworkDriverStore::new(),
+            clock,
+            driver_events: Vec::new(),
+            game: GameProtocol::default(),
+            own: Vec::new(),
+            entities,
+        }
+    }
+
+    /// The present moment, also for the core.
+    pub(crate) fn now(&mut self) -> Now {
+        let now = self.clock.now();
+        self.core.set_now(now);
+        now
+    }
+
+    /// Takes in what the drivers have, lets deadlines act and answers at once.
+    pub(crate) fn receive(&mut self) {
+        let now = self.now();
+        let Self { core, store, entities, .. } = self;
+        store.receive(now, &mut |driver, incoming| core.handle_incoming(driver, incoming, || entities.alloc()));
+        self.core.tick();
+        self.flush();
+    }
+
+    /// Lets control messages and what the drivers have queued leave. Connections that shall end stay a little: what the
+    /// application queued for them before comes first.
+    pub(crate) fn flush(&mut self) {
+        let now = self.now();
+        let Self { core, store, .. } = self;
+        core.take_sends(|key, message| {
+            if let Err(error) = store.send(now, key, ChannelId::RELIABLE, message) {
+                // The connection is ending below us; its driver will say so.
+                tracing::debug!("control message for {key:?} not sent: {error}");
+            }
+        });
+        store.flush(now);
+    }
+
+    /// Ends the connections that shall end, and lets everything leave.
+    pub(crate) fn close_and_flush(&mut self) {
+        self.flush();
+        let now = self.now();
+        let mut any = false;
+        for close in self.core.take_closes() {
+            self.store.disconnect(now, close.key, &close.reason, close.linger);
+            any = true;
+        }
+        if any {
+            self.store.flush(now);
+        }
+    }
+
+    /// An entity that is not in the World yet.
+    pub(crate) fn alloc_entity(&self) -> Entity {
+        self.entities.alloc()
+    }
+
+    /// Takes in a driver that lives as long as the connection that it is about to carry.
+    pub(crate) fn add_own(&mut self, driver: Box<dyn NetworkDriver>) -> DriverId {
+        let id = self.store.add_boxed(driver);
+        self.own.push(id);
+        id
+    }
+
+    /// Removes a driver: its connections end with `reason`, the peers are told.
+    pub(crate) fn remove_driver(&mut self, id: DriverId, reason: &DisconnectReason) -> Option<Box<dyn NetworkDriver>> {
+        if !self.store.contains(id) {
+            return None;
+        }
+        let now = self.now();
+        let slots = self.core.connections.of_driver(id);
+        for &slot in &slots {
+            self.core.close(slot, reason.clone());
+        }
+        self.close_and_flush();
+        for &slot in &slots {
+            if let Some(connection) = self.core.connections.get(slot) {
+                self.store.disconnect(now, connection.key, reason, Duration::ZERO);
+            }
+        }
+        let mut driver = self.store.remove(id)?;
+        driver.flush(now);
+        for slot in slots {
+            self.core.driver_gone(slot, reason.clone());
+        }
+        self.own.retain(|&own| own != id);
+        self.driver_events.push(DriverEvent::Removed { driver: id });
+        Some(driver)
+    }
+
+    /// Drops the drivers whose only connection is over.
+    pub(crate) fn sweep(&mut self) {
+        let Self { core, store, own, .. } = self;
+        own.retain(|&id| {
+            let used = core.connections.iter().any(|(_, connection)| connection.key.driver == id);
+            if !used {
+                store.remove(id);
+            }
+            used
+        });
+    }
+}
+
+impl Drop for Session {
+    /// A World that goes away says goodbye.
+    fn drop(&mut self) {
+        let now = self.now();
+        let code = match self.core.side {
+            Side::Server => DisconnectCode::ServerShutdown,
+            Side::Client => DisconnectCode::ConnectionClose,
+        };
+        let reason = DisconnectReason::local(code);
+        for (_, connection) in self.core.connections.iter() {
+            self.store.disconnect(now, connection.key, &reason, Duration::ZERO);
+        }
+        self.store.flush(now);
+    }
+}

@@ -1,0 +1,97 @@
+//! Reading and writing of the few messages that the session itself exchanges. Writing trusts, reading does not: every
+//! read returns `None` rather than look beyond the end.
+
+/// Takes values off the front of a message.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(length)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, tail) = self.0.split_first_chunk()?;
+        self.0 = tail;
+        Some(*head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// Up to 255 bytes of UTF-8 behind a length byte; anything else is refused.
+    pub(crate) fn name(&mut self) -> Option<&'a str> {
+        let length = self.u8()?;
+        std::str::from_utf8(self.bytes(usize::from(length))?).ok()
+    }
+
+    /// `value` if nothing is left.
+    pub(crate) fn end<T>(self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
+}
+
+/// Appends a name behind a length byte, cut to 255 bytes at a character boundary.
+pub(crate) fn write_name(out: &mut Vec<u8>, name: &str) {
+    let name = &name[..name.floor_char_boundary(255)];
+    // The line above leaves at most 255 bytes.
+    out.push(name.len() as u8);
+    out.extend_from_slice(name.as_bytes());
+}
+
+/// Appends a number in 7-bit groups, lowest first: one byte below 128, three at most.
+pub(crate) fn write_id(out: &mut Vec<u8>, mut id: u16) {
+    while id >= 0x80 {
+        out.push(id as u8 | 0x80);
+        id >>= 7;
+    }
+    out.push(id as u8);
+}
+
+/// Reads what [`write_id`] wrote, and the rest. Only the shortest form is accepted.
+pub(crate) fn read_id(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let mut id = 0u32;
+    for (place, &byte) in bytes.iter().enumerate().take(3) {
+        id |= u32::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            if place > 0 && byte == 0 {
+                return None;
+            }
+            return Some((u16::try_from(id).ok()?, bytes.get(place + 1..)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_survives_and_has_one_form() {
+        for id in 0..=u16::MAX {
+            let mut bytes = Vec::new();
+            write_id(&mut bytes, id);
+            assert!(bytes.len() <= 3);
+            assert_eq!(read_id(&bytes), Some((id, &[][..])));
+        }
+        assert_eq!(read_id(&[0x80, 0x00]), None);
+        assert_eq!(read_id(&[0xff, 0xff, 0xff]), None);
+        assert_eq!(read_id(&[0x80]), None);
+        assert_eq!(read_id(&[]), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! The systems that join the session to the World.
+//!
+//! User code runs only between them, or as observers of the events that [`settle`] raises while nothing is borrowed;
+//! never while a driver is being drained.
+
+use bevy_ecs::entity::Entity;
+use bevy_ecs::system::{Query, ResMut};
+use bevy_ecs::world::World;
+use netstream_driver::transport::ChannelId;
+
+use crate::connection::{
+    ConnectionCredentials, ConnectionIdentity, IncomingCommandBuffer, IncomingRpcBuffer, IncomingSnapshotBuffer,
+    NetworkStreamConnection, OutgoingRpcBuffer,
+};
+use crate::queue::MessageQueue;
+use crate::rpc::RpcRegistry;
+use crate::session::Protocol;
+use crate::session::core::{Change, trim};
+use crate::session::wire::read_id;
+use crate::state::Side;
+use crate::{ConnectionEvent, ConnectionState, NetworkStreamDriver};
+
+/// Entities that a client keeps ready for its next connect calls.
+const RESERVED: usize = 2;
+
+/// NetworkStreamReceiveSystem: drains the drivers, then raises what happened.
+pub(crate) fn receive(world: &mut World) {
+    freeze(world);
+    let mut net = world.resource_mut::<NetworkStreamDriver>();
+    net.events.clear();
+    net.session.receive();
+    settle(world);
+}
+
+/// Moves what arrived from the session to the entities' buffers.
+pub(crate) fn deliver(
+    mut net: ResMut<'_, NetworkStreamDriver>,
+    mut rpcs: Query<'_, '_, &mut IncomingRpcBuffer>,
+    mut commands: Query<'_, '_, &mut IncomingCommandBuffer>,
+    mut snapshots: Query<'_, '_, &mut IncomingSnapshotBuffer>,
+) {
+    let net = &mut *net;
+    let core = &mut net.session.core;
+    let mut touched = std::mem::take(&mut core.touched);
+    for slot in touched.drain(..) {
+        let Some(connection) = core.connections.get_mut(slot) else { continue };
+        connection.touched = false;
+        let entity = connection.entity;
+        if !connection.rpcs.is_empty()
+            && let Ok(mut buffer) = rpcs.get_mut(entity)
+        {
+            connection.rpcs.move_into(&mut buffer.0);
+            net.with_rpcs.push(entity);
+        }
+        if connection.data.is_empty() {
+            continue;
+        }
+        let mut put = |queue: &mut MessageQueue| {
+            connection.data.move_into(queue);
+            core.counters.unread_dropped += trim(queue, &core.limits);
+        };
+        match core.side {
+            Side::Server => commands.get_mut(entity).iter_mut().for_each(|buffer| put(&mut buffer.0)),
+            Side::Client => snapshots.get_mut(entity).iter_mut().for_each(|buffer| put(&mut buffer.0)),
+        }
+    }
+    core.touched = touched;
+}
+
+/// Lets leave what observers of this update's events asked for.
+pub(crate) fn answer(mut net: ResMut<'_, NetworkStreamDriver>) {
+    net.session.flush();
+}
+
+/// Turns received RPCs into messages.
+pub(crate) fn dispatch_rpcs(world: &mut World) {
+    let mut net = world.resource_mut::<NetworkStreamDriver>();
+    if net.with_rpcs.is_empty() {
+        return;
+    }
+    let mut entities = std::mem::take(&mut net.with_rpcs);
+    let types = world.resource::<RpcRegistry>().by_number();
+    for entity in entities.drain(..) {
+        let Some(mut buffer) = world.get_mut::<IncomingRpcBuffer>(entity) else { continue };
+        let mut queue = std::mem::take(&mut buffer.0);
+        for message in queue.drain() {
+            // The session has let only known numbers through; the shape is checked here.
+            let found = read_id(message).and_then(|(id, body)| Some((types.get(usize::from(id))?, body)));
+            if !found.is_some_and(|(entry, body)| (entry.dispatch)(world, entity, body)) {
+                world.resource_mut::<NetworkStreamDriver>().invalid_rpc(entity, "malformed RPC");
+                break;
+            }
+        }
+        if let Some(mut buffer) = world.get_mut::<IncomingRpcBuffer>(entity) {
+            queue.clear();
+            buffer.0 = queue;
+        }
+    }
+    world.resource_mut::<NetworkStreamDriver>().with_rpcs = entities;
+}
+
+/// Hands queued RPCs to the drivers, as far as these take them; the rest waits for the next time.
+pub(crate) fn send_rpcs(
+    mut net: ResMut<'_, NetworkStreamDriver>,
+    mut buffers: Query<'_, '_, (&NetworkStreamConnection, &mut OutgoingRpcBuffer)>,
+) {
+    let mut now = None;
+    for (connection, mut buffer) in &mut buffers {
+        if buffer.is_empty() {
+            continue;
+        }
+        let session = &mut net.session;
+        let now = *now.get_or_insert_with(|| session.now());
+        let key = connection.key();
+        let Some(driver) = session.store.get_mut(key.driver) else { continue };
+        while let Some(message) = buffer.queue.front() {
+            match driver.send(now, key.connection, ChannelId::RELIABLE, message) {
+                Ok(()) => buffer.queue.pop_front(),
+                Err(netstream_driver::SendError::QueueFull) => break,
+                // The connection is over; its event says so.
+                Err(_) => buffer.queue.clear(),
+            }
+        }
+    }
+}
+
+/// NetworkStreamSendSystem: raises what the application's calls changed, lets everything leave, and lets the entities
+/// of ended connections go.
+pub(crate) fn send(world: &mut World) {
+    settle(world);
+    world.resource_mut::<NetworkStreamDriver>().session.close_and_flush();
+    // A driver may answer at once, e.g. that a connection which never was established is closed.
+    retire(world);
+    reserve(world);
+}
+
+/// Applies the session's changes to the World, one by one and in order, with the World free for observers.
+fn settle(world: &mut World) {
+    loop {
+        let mut net = world.resource_mut::<NetworkStreamDriver>();
+        let Some(change) = net.session.core.changes.pop_front() else { break };
+        match change {
+            Change::Born { entity, key, identity, reserved } => {
+                let side = net.session.core.side;
+                let max_message = net.session.store.get(key.driver).map_or(0, |d| d.max_message(ChannelId::RELIABLE));
+                let max_bytes = net.session.core.limits.outgoing_rpc_bytes;
+                if !reserved && world.spawn_empty_at(entity).is_err() {
+                    continue;
+                }
+                let Ok(mut entity_mut) = world.get_entity_mut(entity) else {
+                    // Despawned between the connect call and now.
+                    world.resource_mut::<NetworkStreamDriver>().entity_removed(entity);
+                    continue;
+                };
+                entity_mut.insert((
+                    NetworkStreamConnection { key },
+                    OutgoingRpcBuffer { max_message, max_bytes, ..Default::default() },
+                    IncomingRpcBuffer::default(),
+                ));
+                match side {
+                    Side::Server => entity_mut.insert(IncomingCommandBuffer::default()),
+                    Side::Client => entity_mut.insert(IncomingSnapshotBuffer::default()),
+                };
+                if let Some(identity) = identity {
+                    entity_mut.insert(ConnectionIdentity(*identity));
+                }
+            }
+            Change::Credentials { entity, bytes } => {
+                if let Ok(mut entity) = world.get_entity_mut(entity) {
+                    entity.insert(ConnectionCredentials(bytes));
+                }
+            }
+            Change::State(event) => {
+                net.events.push(event.clone());
+                raise(world, event);
+            }
+        }
+    }
+    let events = std::mem::take(&mut world.resource_mut::<NetworkStreamDriver>().session.driver_events);
+    world.write_message_batch(events);
+}
+
+fn raise(world: &mut World, event: ConnectionEvent) {
+    log(&event);
+    if let Ok(mut entity) = world.get_entity_mut(event.connection) {
+        entity.insert(event.state);
+        if event.state == ConnectionState::Accepted
+            && let Some(id) = event.network_id
+        {
+            entity.insert(id);
+        }
+    }
+    world.write_message(event.clone());
+    world.trigger(event);
+    world.flush();
+}
+
+fn log(event: &ConnectionEvent) {
+    match &event.reason {
+        Some(reason) => tracing::info!("{} {}: {reason}", event.connection, event.state),
+        None => tracing::debug!("{} {}", event.connection, event.state),
+    }
+}
+
+/// Entities of ended connections go, and what only they used.
+fn retire(world: &mut World) {
+    let mut net = world.resource_mut::<NetworkStreamDriver>();
+    if net.session.core.retired.is_empty() {
+        return;
+    }
+    // Those whose Disconnected is still to be raised stay until it is.
+    let core = &mut net.session.core;
+    let raised = core.changes.is_empty();
+    let retired = if raised { std::mem::take(&mut core.retired) } else { Vec::new() };
+    let gone: Vec<Entity> =
+        retired.into_iter().filter_map(|slot| core.connections.remove(slot)).map(|gone| gone.entity).collect();
+    net.session.sweep();
+    for entity in gone {
+        let _ = world.try_despawn(entity);
+    }
+}
+
+/// Keeps entities ready for connect calls, so that the one which such a call returns exists.
+pub(crate) fn reserve(world: &mut World) {
+    let net = world.resource::<NetworkStreamDriver>();
+    if net.session.core.side == Side::Server {
+        return;
+    }
+    for _ in net.reserved.len()..RESERVED {
+        let entity = world.spawn_empty().id();
+        world.resource_mut::<NetworkStreamDriver>().reserved.push(entity);
+    }
+}
+
+/// Fixes the protocol at the first update.
+fn freeze(world: &mut World) {
+    let Some((schema, approval_rpcs)) = world.resource_mut::<RpcRegistry>().freeze() else { return };
+    let mut net = world.resource_mut::<NetworkStreamDriver>();
+    let protocol = Protocol::new(net.session.game.clone(), schema);
+    net.session.core.set_protocol(protocol, approval_rpcs);
+}
