@@ -17,6 +17,14 @@ pub struct DriverId {
     pub(crate) generation: u32,
 }
 
+impl DriverId {
+    /// The slot, dense from 0: small tables may be indexed by it. Two drivers may have the same one, one after the
+    /// other.
+    pub fn index(self) -> u32 {
+        self.index
+    }
+}
+
 impl std::fmt::Display for DriverId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}v{}", self.index, self.generation)
@@ -207,6 +215,9 @@ pub enum ConnectError {
     /// The endpoint cannot be dialled.
     #[error("cannot connect to {0}: a port from 1 to 65535 is needed")]
     NoPort(Endpoint),
+    /// The endpoint pins a server key, which this driver cannot check.
+    #[error("{0} names a fingerprint, which this driver cannot check; remove what follows the '#'")]
+    FingerprintUnsupported(Endpoint),
     /// The endpoint needs credentials of another kind.
     #[error("{0} needs a join code or a connect token; pass the one that the server printed or the back-end issued")]
     CredentialsNeeded(Endpoint),

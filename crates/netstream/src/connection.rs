@@ -10,11 +10,13 @@
 //! | [`ConnectionIdentity`] | where the driver has tokens | | netstream |
 //! | [`ConnectionCredentials`] | where the client sent some | | netstream |
 //! | [`NetworkId`] | from Accepted on | from Accepted on | netstream |
+//! | [`NetworkStreamIsReconnected`] | from Accepted on, for a player who came back | likewise | netstream |
 //! | [`ConnectionApproved`] | in Approval | | the application |
 //! | [`NetworkStreamInGame`] | in Connected | in Connected | the application |
 //! | [`NetworkStreamRequestDisconnect`] | any time | any time | the application |
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use bevy_ecs::component::Component;
 use bevy_ecs::lifecycle::HookContext;
@@ -77,6 +79,10 @@ impl std::fmt::Display for NetworkId {
         self.0.fmt(f)
     }
 }
+
+/// Put by netstream with Accepted, on both sides: this player was here before and has the same [`NetworkId`] again.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkStreamIsReconnected;
 
 /// Puts the connection into the game: this side sends and takes commands and snapshots. The application inserts it on
 /// each side by itself, in any order, and may remove it again. Put earlier than Connected, it counts from then on.
@@ -160,6 +166,8 @@ pub struct OutgoingRpcBuffer {
     pub(crate) max_message: usize,
     /// The most bytes that may wait.
     pub(crate) max_bytes: usize,
+    /// For each RPC number, whether the peer has no such type; `None` where it has all.
+    pub(crate) lacking: Option<Arc<[bool]>>,
 }
 
 impl OutgoingRpcBuffer {

@@ -99,6 +99,9 @@ pub enum NetworkSendError {
     /// The RPC type was never registered here.
     #[error("{0} is not registered; call app.register_rpc::<{0}>() on both sides before the first update")]
     NotRegistered(&'static str),
+    /// The peer has no such type (it may not have: [`SchemaPolicy::Compatible`](crate::SchemaPolicy::Compatible)).
+    #[error("the peer does not know {0}; check what it knows before sending, or update it")]
+    UnknownToPeer(&'static str),
     /// The RPC could not be serialised.
     #[error("{0} could not be serialised; its Serialize implementation failed")]
     NotSerialised(&'static str),
@@ -114,3 +117,8 @@ pub enum NetworkSendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("driver {0} does not exist (any more)")]
 pub struct UnknownDriver(pub DriverId);
+
+/// Why the drivers were not exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} connections are there; end them first, or use ResetPolicy::CloseConnections")]
+pub struct StillConnected(pub usize);

@@ -1,6 +1,7 @@
 //! What happens to connections and drivers, as the application sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bevy_ecs::entity::Entity;
 use bevy_ecs::event::EntityEvent;
@@ -28,6 +29,8 @@ pub struct ConnectionEvent {
     pub state: ConnectionState,
     /// The id, from Accepted on.
     pub network_id: Option<NetworkId>,
+    /// The player had this id before and got it back with a resume ticket.
+    pub reconnected: bool,
     /// Why it ended; with `Disconnected`, and only there.
     pub reason: Option<DisconnectReason>,
     /// What differs, where the reason is `ProtocolMismatch`.
@@ -65,6 +68,25 @@ pub enum DriverEvent {
     Stopped {
         /// Which driver.
         driver: DriverId,
+    },
+    /// The driver accepts nobody new, and closes its connections when the time is over.
+    Draining {
+        /// Which driver.
+        driver: DriverId,
+        /// How much time the players have.
+        within: Duration,
+    },
+    /// All players of a draining driver are gone, by themselves or because the time was over.
+    Drained {
+        /// Which driver.
+        driver: DriverId,
+    },
+    /// Client: the server takes nobody new and closes this connection when the time is over.
+    ServerDraining {
+        /// Which connection.
+        connection: Entity,
+        /// How much time is left.
+        within: Duration,
     },
     /// The driver is gone, and its connections with it.
     Removed {

@@ -14,10 +14,10 @@ use netstream_driver::{
 };
 
 use crate::errors::{
-    ConnectionError, NetworkConnectError, NetworkListenError, NetworkSendError, UnknownDriver,
+    ConnectionError, NetworkConnectError, NetworkListenError, NetworkSendError, StillConnected, UnknownDriver,
 };
 use crate::session::control::MessageKind;
-use crate::session::{Session, SessionCounters, Slot};
+use crate::session::{BanTarget, ResumeTicket, Session, SessionCounters, Slot};
 use crate::state::Side;
 use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkId, NetworkLimits};
 
@@ -40,7 +40,7 @@ pub type DriverConstructor = dyn Fn(&Endpoint) -> Option<Box<dyn NetworkDriver>>
 /// let mut net = server.world_mut().resource_mut::<NetworkStreamDriver>();
 /// net.listen("ipc://arena")?;
 /// let bound = net.listen("udp://127.0.0.1:0")?;
-/// println!("join code {} at {}", net.join_code(bound.driver).unwrap(), bound.endpoint);
+/// println!("{} with join code {}", bound.endpoint, *net.join_code(bound.driver).unwrap().to_text());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Resource)]
@@ -54,6 +54,8 @@ pub struct NetworkStreamDriver {
     pub(crate) reserved: Vec<Entity>,
     /// Connections with RPCs to dispatch.
     pub(crate) with_rpcs: Vec<Entity>,
+    /// Client: which server the resume ticket is for.
+    last_server: Option<Endpoint>,
     /// A scratch message, reused.
     message: Vec<u8>,
 }
@@ -67,11 +69,21 @@ pub struct Listening {
     pub endpoint: Endpoint,
 }
 
+/// What [`NetworkStreamDriver::reset`] does with connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetPolicy {
+    /// Change nothing if there are any.
+    RefuseIfConnected,
+    /// End them with this reason.
+    CloseConnections(DisconnectReason),
+}
+
 /// What a client shows when it connects.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
     transport: Credentials,
     credentials: Vec<u8>,
+    as_new: bool,
 }
 
 impl ConnectOptions {
@@ -94,6 +106,13 @@ impl ConnectOptions {
         self
     }
 
+    /// Does not ask for the id that this World had on the same server before.
+    #[must_use]
+    pub fn as_new_player(mut self) -> Self {
+        self.as_new = true;
+        self
+    }
+
     /// Bytes for the server's game code to judge when it requires approval: a password, a ticket. At most
     /// [`NetworkLimits::credentials`]. They travel sealed where the driver is remote.
     #[must_use]
@@ -105,7 +124,7 @@ impl ConnectOptions {
 
 impl NetworkStreamDriver {
     pub(crate) fn new(session: Session, constructor: Box<DriverConstructor>) -> Self {
-        Self { session, constructor, events: Vec::new(), reserved: Vec::new(), with_rpcs: Vec::new(), message: Vec::new() }
+        Self { session, constructor, events: Vec::new(), reserved: Vec::new(), with_rpcs: Vec::new(), last_server: None, message: Vec::new() }
     }
 
     // Drivers.
@@ -176,6 +195,61 @@ impl NetworkStreamDriver {
         Ok(())
     }
 
+    /// Listens at several endpoints, all or none: after an error nothing of this call is open, and every endpoint that
+    /// failed is named with its reason.
+    pub fn listen_all(&mut self, endpoints: &[&str]) -> Result<Vec<Listening>, Vec<(String, NetworkListenError)>> {
+        let (mut open, mut failed) = (Vec::new(), Vec::new());
+        for &endpoint in endpoints {
+            match self.listen(endpoint) {
+                Ok(listening) => open.push(listening),
+                Err(error) => failed.push((endpoint.to_owned(), error)),
+            }
+        }
+        if failed.is_empty() {
+            return Ok(open);
+        }
+        for listening in open {
+            self.session.remove_driver(listening.driver, &DisconnectReason::local(DisconnectCode::DriverRemoved));
+        }
+        Err(failed)
+    }
+
+    /// Accepts nobody new on this driver; tells those who are connected, who may finish within this time. Whoever is
+    /// still there then is closed with `DrainDeadline` and this text. [`DriverEvent`]s tell of both ends of it.
+    pub fn drain(&mut self, driver: DriverId, within: Duration, text: &str) -> Result<(), UnknownDriver> {
+        let reason = DisconnectReason::local(DisconnectCode::DrainDeadline).with_text(text);
+        if self.session.drain(driver, within, reason) { Ok(()) } else { Err(UnknownDriver(driver)) }
+    }
+
+    /// [`drain`](Self::drain) for every driver.
+    pub fn drain_all(&mut self, within: Duration, text: &str) {
+        let drivers: Vec<DriverId> = self.session.store.iter().map(|(driver, _)| driver).collect();
+        for driver in drivers {
+            // Each was there a moment ago.
+            let _ = self.drain(driver, within, text);
+        }
+    }
+
+    /// Exchanges all drivers for others. Ids of the old ones name nothing afterwards, and the ids of the new ones are
+    /// returned in their order.
+    pub fn reset(
+        &mut self,
+        drivers: Vec<Box<dyn NetworkDriver>>,
+        policy: &ResetPolicy,
+    ) -> Result<Vec<DriverId>, StillConnected> {
+        let connected = self.connections().count();
+        let reason = match policy {
+            ResetPolicy::RefuseIfConnected if connected > 0 => return Err(StillConnected(connected)),
+            ResetPolicy::RefuseIfConnected => DisconnectReason::local(DisconnectCode::DriverRemoved),
+            ResetPolicy::CloseConnections(reason) => reason.clone(),
+        };
+        let old: Vec<DriverId> = self.session.store.iter().map(|(driver, _)| driver).collect();
+        for driver in old {
+            self.session.remove_driver(driver, &reason);
+        }
+        Ok(drivers.into_iter().map(|driver| self.session.store.add_boxed(driver)).collect())
+    }
+
     /// Every driver that listens, and where.
     pub fn endpoints(&self) -> impl Iterator<Item = Listening> {
         let drivers = self.session.store.iter();
@@ -227,7 +301,8 @@ impl NetworkStreamDriver {
                 let reserved = self.reserved.pop();
                 let entity = reserved.unwrap_or_else(|| self.session.alloc_entity());
                 let key = ConnectionKey { driver, connection };
-                self.session.core.connect(entity, key, options.credentials, reserved.is_some());
+                let ticket = self.resume_ticket(endpoint, options.as_new);
+                self.session.core.connect(entity, key, options.credentials, ticket, reserved.is_some());
                 Ok(entity)
             }
             failed => {
@@ -240,6 +315,17 @@ impl NetworkStreamDriver {
                 }
             }
         }
+    }
+
+    /// The ticket of the last connection, if it was to the same server: a ticket is a secret, and no other server's
+    /// business.
+    fn resume_ticket(&mut self, endpoint: Endpoint, as_new: bool) -> Option<ResumeTicket> {
+        if as_new || self.last_server.as_ref() != Some(&endpoint) {
+            self.session.core.ticket = None;
+        }
+        self.last_server = Some(endpoint);
+        // It is kept until the server hands out another: this attempt may fail.
+        self.session.core.ticket.clone()
     }
 
     /// A driver of this scheme that the application added and that carries nothing.
@@ -267,6 +353,24 @@ impl NetworkStreamDriver {
         self.disconnect(connection, DisconnectReason::local(DisconnectCode::Kicked).with_text(text))
     }
 
+    /// Keeps this identity or these addresses out for a time (`None`: until [`unban`](Self::unban)), and ends the
+    /// connections that it concerns with code `Banned` and this text.
+    pub fn ban(&mut self, target: BanTarget, time: Option<Duration>, text: &str) {
+        let now = self.session.now();
+        self.session.core.bans.add(target, now.mono, time, text);
+        self.session.core.enforce_bans();
+    }
+
+    /// Lifts a ban; false if there was none.
+    pub fn unban(&mut self, target: BanTarget) -> bool {
+        self.session.core.bans.remove(target)
+    }
+
+    /// The bans that count now, expired ones possibly included until the next player comes.
+    pub fn bans(&self) -> impl Iterator<Item = BanTarget> {
+        self.session.core.bans.targets()
+    }
+
     /// Ends every connection with this reason.
     pub fn disconnect_all(&mut self, reason: &DisconnectReason) {
         let slots: Vec<Slot> = self.session.core.connections.iter().map(|(slot, _)| slot).collect();
@@ -281,6 +385,18 @@ impl NetworkStreamDriver {
     /// Whether connections that reach ProtocolValidation from now on need the game's approval. Off by default.
     pub fn require_approval(&mut self, required: bool) {
         self.session.core.approval_required = required;
+    }
+
+    /// The same for one driver only, whatever holds for the others; `None` lets it follow them again.
+    pub fn require_approval_on(&mut self, driver: DriverId, required: Option<bool>) -> Result<(), UnknownDriver> {
+        if !self.session.store.contains(driver) {
+            return Err(UnknownDriver(driver));
+        }
+        match required {
+            Some(required) => self.session.core.approval_of_driver.insert(driver, required),
+            None => self.session.core.approval_of_driver.remove(&driver),
+        };
+        Ok(())
     }
 
     /// Lets a waiting connection enter; the same as inserting [`ConnectionApproved`](crate::ConnectionApproved). Before

@@ -30,18 +30,20 @@ mod systems;
 
 pub use connection::{
     ConnectionApproved, ConnectionCredentials, ConnectionIdentity, IncomingCommandBuffer, IncomingRpcBuffer,
-    IncomingSnapshotBuffer, NetworkId, NetworkStreamConnection, NetworkStreamInGame, NetworkStreamRequestDisconnect,
-    OutgoingRpcBuffer,
+    IncomingSnapshotBuffer, NetworkId, NetworkStreamConnection, NetworkStreamInGame, NetworkStreamIsReconnected,
+    NetworkStreamRequestDisconnect, OutgoingRpcBuffer,
 };
-pub use errors::{ConnectionError, NetworkConnectError, NetworkListenError, NetworkSendError, UnknownDriver};
+pub use errors::{ConnectionError, NetworkConnectError, NetworkListenError, NetworkSendError, StillConnected, UnknownDriver};
 pub use event::{ConnectionEvent, DriverEvent};
-pub use facade::{ConnectOptions, DriverConstructor, Listening, NetworkStreamDriver};
+pub use facade::{ConnectOptions, DriverConstructor, Listening, NetworkStreamDriver, ResetPolicy};
 pub use limits::NetworkLimits;
 pub use netstream_driver as driver;
 pub use netstream_driver::transport;
 pub use plugin::{NetworkStreamPlugin, NetworkStreamSystems};
 pub use rpc::{ReceivedRpc, RegisterRpcError, Rpc, RpcAppExt, RpcSender};
-pub use session::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SessionCounters};
+pub use session::{
+    BanTarget, GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SameIdentity, SchemaPolicy, SessionCounters,
+};
 pub use state::{ConnectionState, Presence};
 
 /// What most games need, in one line.

@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex};
 use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
 use bevy_ecs::schedule::{IntoScheduleConfigs, SystemSet};
 use netstream_driver::udp::UdpDriver;
-use netstream_driver::{Clock, Endpoint, IpcDriver, IpcHub, NetworkDriver, Scheme, SystemClock};
+use netstream_driver::transport::Random;
+use netstream_driver::{Clock, Endpoint, IpcDriver, IpcHub, NetworkDriver, OsRandom, Scheme, SystemClock};
 
 use crate::facade::DriverConstructor;
 use crate::rpc::RpcRegistry;
 use crate::session::Session;
 use crate::state::Side;
-use crate::{ConnectionEvent, DriverEvent, GameProtocol, NetworkLimits, NetworkStreamDriver, systems};
+use crate::{
+    ConnectionEvent, DriverEvent, GameProtocol, NetworkLimits, NetworkStreamDriver, SameIdentity, SchemaPolicy, systems,
+};
 
 /// When the network acts within an update.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +40,10 @@ pub struct NetworkStreamPlugin {
     constructor: Option<Arc<DriverConstructor>>,
     /// Taken by `build`.
     clock: Mutex<Option<Box<dyn Clock>>>,
+    /// Taken by `build`.
+    random: Mutex<Option<Box<dyn Random>>>,
+    same_identity: SameIdentity,
+    schema_policy: SchemaPolicy,
 }
 
 impl NetworkStreamPlugin {
@@ -59,6 +66,9 @@ impl NetworkStreamPlugin {
             hub: None,
             constructor: None,
             clock: Mutex::new(None),
+            random: Mutex::new(None),
+            same_identity: SameIdentity::default(),
+            schema_policy: SchemaPolicy::default(),
         }
     }
 
@@ -98,6 +108,27 @@ impl NetworkStreamPlugin {
         self
     }
 
+    /// Another source of randomness than the operating system's, for simulations. Resume tickets come from it.
+    #[must_use]
+    pub fn with_random(mut self, random: impl Random + 'static) -> Self {
+        self.random = Mutex::new(Some(Box::new(random)));
+        self
+    }
+
+    /// What happens when a player proves to be one who is still connected.
+    #[must_use]
+    pub fn with_same_identity(mut self, policy: SameIdentity) -> Self {
+        self.same_identity = policy;
+        self
+    }
+
+    /// How much two ends may differ in their RPC types and still play together.
+    #[must_use]
+    pub fn with_schema_policy(mut self, policy: SchemaPolicy) -> Self {
+        self.schema_policy = policy;
+        self
+    }
+
     /// Makes the drivers of `listen` and `connect` calls; where it returns `None`, the plugin's own constructor is
     /// asked: UDP with a random join code, and IPC where a hub was given.
     #[must_use]
@@ -128,11 +159,15 @@ impl Plugin for NetworkStreamPlugin {
     fn build(&self, app: &mut App) {
         let clock = self.clock.lock().ok().and_then(|mut clock| clock.take());
         let clock = clock.unwrap_or_else(|| Box::new(SystemClock::new()));
+        let random = self.random.lock().ok().and_then(|mut random| random.take());
+        let random = random.unwrap_or_else(|| Box::new(OsRandom));
         let entities = app.world().entity_allocator().build_remote_allocator();
-        let mut session = Session::new(self.side, clock, entities);
+        let mut session = Session::new(self.side, clock, random, entities);
         session.game = self.game.clone();
         session.core.limits = self.limits.clone();
         session.core.approval_required = self.approval_required;
+        session.core.same_identity = self.same_identity;
+        session.core.schema_policy = self.schema_policy;
         app.insert_resource(NetworkStreamDriver::new(session, self.construct()))
             .init_resource::<RpcRegistry>()
             .add_message::<ConnectionEvent>()

@@ -10,7 +10,7 @@ use netstream_driver::transport::ChannelId;
 
 use crate::connection::{
     ConnectionCredentials, ConnectionIdentity, IncomingCommandBuffer, IncomingRpcBuffer, IncomingSnapshotBuffer,
-    NetworkStreamConnection, OutgoingRpcBuffer,
+    NetworkStreamConnection, NetworkStreamIsReconnected, OutgoingRpcBuffer,
 };
 use crate::queue::MessageQueue;
 use crate::rpc::RpcRegistry;
@@ -18,7 +18,7 @@ use crate::session::Protocol;
 use crate::session::core::{Change, trim};
 use crate::session::wire::read_id;
 use crate::state::Side;
-use crate::{ConnectionEvent, ConnectionState, NetworkStreamDriver};
+use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkStreamDriver};
 
 /// Entities that a client keeps ready for its next connect calls.
 const RESERVED: usize = 2;
@@ -170,6 +170,14 @@ fn settle(world: &mut World) {
                     entity.insert(ConnectionCredentials(bytes));
                 }
             }
+            Change::Lacking { entity, types } => {
+                if let Some(mut buffer) = world.get_mut::<OutgoingRpcBuffer>(entity) {
+                    buffer.lacking = Some(types);
+                }
+            }
+            Change::Draining { entity, within } => {
+                net.session.driver_events.push(DriverEvent::ServerDraining { connection: entity, within });
+            }
             Change::State(event) => {
                 net.events.push(event.clone());
                 raise(world, event);
@@ -188,6 +196,9 @@ fn raise(world: &mut World, event: ConnectionEvent) {
             && let Some(id) = event.network_id
         {
             entity.insert(id);
+            if event.reconnected {
+                entity.insert(NetworkStreamIsReconnected);
+            }
         }
     }
     world.write_message(event.clone());

@@ -91,8 +91,12 @@ fn roles_are_not_mixed_up() {
 fn connecting_without_a_join_code_leaves_no_entity_and_no_driver() {
     let mut client = Peer::new(NetworkStreamPlugin::client());
     let before = entities(&client);
-    for (endpoint, hint) in [("udp://127.0.0.1:7979", "join code"), ("udp://127.0.0.1:0", "port")] {
-        let error = client.net().connect(endpoint).unwrap_err();
+    let code = JoinCode::from_passphrase("some passphrase").unwrap();
+    for (endpoint, options, hint) in [
+        ("udp://127.0.0.1:7979", ConnectOptions::new(), "join code"),
+        ("udp://127.0.0.1:0", ConnectOptions::new().join_code(code), "port"),
+    ] {
+        let error = client.net().connect_with(endpoint, options).unwrap_err();
         assert!(error.to_string().contains(hint), "{error}");
         assert!(client.net().drivers().is_empty());
         client.app.update();

@@ -119,7 +119,7 @@ fn an_approval_rpc_travels_before_connected(link: Link) {
     pair.server.login(server, "welcome").unwrap();
     pair.server.net().approve(server).unwrap();
     pair.until("the client is in", |pair| pair.client.state(client) == Some(Connected(NotInGame)));
-    assert_eq!(pair.client.seen().logins.len(), 1);
+    pair.until("the welcome is read", |pair| pair.client.seen().logins.len() == 1);
     assert!(pair.server.seen().says.is_empty());
     pair.check();
 }
@@ -531,7 +531,7 @@ fn ids_are_small_and_unique(link: Link) {
         other.app.update();
     }
     // Number 2 rests; the next player is number 3.
-    let options = pair.options();
+    let options = pair.options().as_new_player();
     let third = other.net().connect_with(&endpoint, options).unwrap();
     for _ in 0..2000 {
         pair.step();

@@ -8,13 +8,21 @@
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod client;
+pub mod crypto;
 pub mod incoming;
+pub mod limits;
+pub mod netcode;
 pub mod random;
 pub mod reason;
+pub mod server;
 pub mod time;
 
 pub use channel::ChannelId;
+pub use client::{Client, ClientConfig};
+pub use limits::Limits;
 pub use incoming::{ConnectionId, Identity, Incoming};
 pub use random::{Random, SeededRandom};
 pub use reason::{DisconnectCode, DisconnectReason, Origin, ReasonText};
+pub use server::{Server, ServerConfig, Transmit};
 pub use time::{Mono, Now, Wall};

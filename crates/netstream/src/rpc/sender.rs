@@ -34,7 +34,7 @@ impl RpcSender<'_, '_> {
     }
 
     /// Sends to every connection that may take it now, and says how many these are. A connection whose buffer is full
-    /// is passed over; an RPC that is too large, or of a type that is not registered, is an error.
+    /// or that does not know the type is passed over; an RPC that is too large, or of a type that is not registered, is an error.
     pub fn broadcast<T: Rpc>(&mut self, rpc: &T) -> Result<usize, NetworkSendError> {
         self.broadcast_if(rpc, |_| true)
     }
@@ -53,7 +53,7 @@ impl RpcSender<'_, '_> {
             }
             match enqueue(buffer.into_inner(), number, rpc) {
                 Ok(()) => sent += 1,
-                Err(NetworkSendError::BufferFull(_)) => {}
+                Err(NetworkSendError::BufferFull(_) | NetworkSendError::UnknownToPeer(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -74,6 +74,9 @@ fn check(state: ConnectionState, approval: bool) -> Result<(), NetworkSendError>
 }
 
 fn enqueue<T: Rpc>(buffer: &mut OutgoingRpcBuffer, number: u16, rpc: &T) -> Result<(), NetworkSendError> {
+    if buffer.lacking.as_ref().is_some_and(|lacking| lacking.get(usize::from(number)) == Some(&true)) {
+        return Err(NetworkSendError::UnknownToPeer(short_name::<T>()));
+    }
     let waiting = buffer.queue.byte_len();
     let size = buffer.queue.try_push_with(|bytes| {
         bytes.push(MessageKind::Rpc as u8);

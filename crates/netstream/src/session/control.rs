@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::protocol::{PeerList, ProtocolRecord};
-use super::wire::Reader;
+use super::tickets::ResumeTicket;
+use super::wire::{Reader, write_millis};
 use crate::NetworkId;
 
 /// The first byte of every message says what it is.
@@ -37,20 +38,25 @@ impl MessageKind {
 /// A control message: its tag byte, then its fields, little-endian.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Control<'a> {
-    /// 1: what each end speaks; and, from the client, credentials for the server's game code (length u16, bytes).
-    Record { record: ProtocolRecord, credentials: &'a [u8] },
+    /// 1: what each end speaks; and, from the client, the resume ticket of an earlier connection (presence byte, 20
+    /// bytes) and credentials for the server's game code (length u16, bytes).
+    Record { record: ProtocolRecord, ticket: Option<ResumeTicket>, credentials: &'a [u8] },
     /// 2: all message types, because the records differ.
     List(PeerList),
     /// 3, from the server: its game code will decide within this time (milliseconds u32).
     ApprovalRequired { within: Duration },
-    /// 4, from the server: welcome, and this is your id (u32).
-    Admitted { id: NetworkId },
+    /// 4, from the server: welcome. This is your id (in the ticket), whether you had it before (byte), and the ticket with
+    /// which you get it again (20 bytes).
+    Admitted { id: NetworkId, resumed: bool, ticket: ResumeTicket },
+    /// 5, from the server: it takes nobody new and ends within this time (milliseconds u32).
+    Draining { within: Duration },
 }
 
 const RECORD: u8 = 1;
 const LIST: u8 = 2;
 const APPROVAL_REQUIRED: u8 = 3;
 const ADMITTED: u8 = 4;
+const DRAINING: u8 = 5;
 
 impl<'a> Control<'a> {
     /// Reads what follows the kind byte. Trailing bytes are refused.
@@ -59,18 +65,33 @@ impl<'a> Control<'a> {
         match reader.u8()? {
             RECORD => {
                 let record = ProtocolRecord::read(&mut reader)?;
+                let ticket = match reader.u8()? {
+                    0 => None,
+                    1 => Some(ResumeTicket(reader.array()?)),
+                    _ => return None,
+                };
                 let length = usize::from(reader.u16()?);
                 let credentials = reader.bytes(length)?;
-                reader.end(Self::Record { record, credentials })
+                reader.end(Self::Record { record, ticket, credentials })
             }
             LIST => PeerList::read(reader).map(Self::List),
             APPROVAL_REQUIRED => {
-                let within = Duration::from_millis(u64::from(reader.u32()?));
+                let within = reader.millis()?;
                 reader.end(Self::ApprovalRequired { within })
             }
             ADMITTED => {
-                let id = NetworkId::new(reader.u32()?)?;
-                reader.end(Self::Admitted { id })
+                let resumed = match reader.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return None,
+                };
+                let ticket = ResumeTicket(reader.array()?);
+                let id = ticket.id()?;
+                reader.end(Self::Admitted { id, resumed, ticket })
+            }
+            DRAINING => {
+                let within = reader.millis()?;
+                reader.end(Self::Draining { within })
             }
             _ => None,
         }
@@ -78,9 +99,21 @@ impl<'a> Control<'a> {
 }
 
 /// Writes a record; `credentials` are at most 4096 bytes, which `connect` has checked.
-pub(crate) fn write_record(out: &mut Vec<u8>, record: &ProtocolRecord, credentials: &[u8]) {
+pub(crate) fn write_record(
+    out: &mut Vec<u8>,
+    record: &ProtocolRecord,
+    ticket: Option<&ResumeTicket>,
+    credentials: &[u8],
+) {
     out.extend_from_slice(&[MessageKind::Control as u8, RECORD]);
     record.write(out);
+    match ticket {
+        None => out.push(0),
+        Some(ticket) => {
+            out.push(1);
+            out.extend_from_slice(&ticket.0);
+        }
+    }
     out.extend_from_slice(&(credentials.len() as u16).to_le_bytes());
     out.extend_from_slice(credentials);
 }
@@ -94,13 +127,19 @@ pub(crate) fn write_list(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 /// Writes the demand for approval.
 pub(crate) fn write_approval_required(out: &mut Vec<u8>, within: Duration) {
     out.extend_from_slice(&[MessageKind::Control as u8, APPROVAL_REQUIRED]);
-    out.extend_from_slice(&u32::try_from(within.as_millis()).unwrap_or(u32::MAX).to_le_bytes());
+    write_millis(out, within);
 }
 
-/// Writes the acceptance.
-pub(crate) fn write_admitted(out: &mut Vec<u8>, id: NetworkId) {
-    out.extend_from_slice(&[MessageKind::Control as u8, ADMITTED]);
-    out.extend_from_slice(&id.number().to_le_bytes());
+/// Writes the acceptance; the id is in the ticket.
+pub(crate) fn write_admitted(out: &mut Vec<u8>, resumed: bool, ticket: &ResumeTicket) {
+    out.extend_from_slice(&[MessageKind::Control as u8, ADMITTED, resumed.into()]);
+    out.extend_from_slice(&ticket.0);
+}
+
+/// Writes the announcement of the end.
+pub(crate) fn write_draining(out: &mut Vec<u8>, within: Duration) {
+    out.extend_from_slice(&[MessageKind::Control as u8, DRAINING]);
+    write_millis(out, within);
 }
 
 #[cfg(test)]
@@ -108,6 +147,8 @@ mod tests {
     use super::*;
     use crate::GameProtocol;
     use crate::session::protocol::Protocol;
+    use crate::session::tickets::TicketBook;
+    use netstream_driver::transport::SeededRandom;
 
     fn read(bytes: &[u8]) -> Option<Control<'_>> {
         let (kind, rest) = MessageKind::split(bytes)?;
@@ -118,16 +159,21 @@ mod tests {
     #[test]
     fn control_messages_survive_the_wire_whole_and_only_whole() {
         let protocol = Protocol::new(GameProtocol::new("arena", 7), Vec::new());
-        let mut messages = [const { Vec::new() }; 3];
-        write_record(&mut messages[0], &protocol.record(), b"secret");
-        write_approval_required(&mut messages[1], Duration::from_secs(30));
-        write_admitted(&mut messages[2], NetworkId::new(5).unwrap());
-        assert_eq!(
-            read(&messages[0]),
-            Some(Control::Record { record: protocol.record(), credentials: b"secret" })
-        );
-        assert_eq!(read(&messages[1]), Some(Control::ApprovalRequired { within: Duration::from_secs(30) }));
-        assert_eq!(read(&messages[2]), Some(Control::Admitted { id: NetworkId::new(5).unwrap() }));
+        let id = NetworkId::new(5).unwrap();
+        let ticket = TicketBook::default().issue(id, &mut SeededRandom::new(1));
+        let within = Duration::from_secs(30);
+        let mut messages = [const { Vec::new() }; 5];
+        write_record(&mut messages[0], &protocol.record(), None, b"secret");
+        write_record(&mut messages[1], &protocol.record(), Some(&ticket), b"");
+        write_approval_required(&mut messages[2], within);
+        write_admitted(&mut messages[3], true, &ticket);
+        write_draining(&mut messages[4], within);
+        let record = |ticket, credentials| Control::Record { record: protocol.record(), ticket, credentials };
+        assert_eq!(read(&messages[0]), Some(record(None, b"secret")));
+        assert_eq!(read(&messages[1]), Some(record(Some(ticket.clone()), b"")));
+        assert_eq!(read(&messages[2]), Some(Control::ApprovalRequired { within }));
+        assert_eq!(read(&messages[3]), Some(Control::Admitted { id, resumed: true, ticket }));
+        assert_eq!(read(&messages[4]), Some(Control::Draining { within }));
         for message in &messages {
             for length in 1..message.len() {
                 assert_eq!(read(&message[..length]), None);
@@ -138,6 +184,6 @@ mod tests {
 
     #[test]
     fn an_id_of_zero_is_refused() {
-        assert_eq!(Control::read(&[ADMITTED, 0, 0, 0, 0]), None);
+        assert_eq!(Control::read(&[&[ADMITTED, 0][..], &[0; 20]].concat()), None);
     }
 }

@@ -1,22 +1,25 @@
 //! The lifecycle as a pure machine: what drivers report and what the application asks go in; requests to drivers and
 //! changes for the World come out. It touches neither.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bevy_ecs::entity::Entity;
 use netstream_driver::transport::{
-    ChannelId, DisconnectCode, DisconnectReason, Identity, Incoming, Mono, Now, Origin,
+    ChannelId, DisconnectCode, DisconnectReason, Identity, Incoming, Mono, Now, Origin, Random,
 };
 use netstream_driver::{ConnectionKey, DriverId};
 
 use super::control::{self, Control, MessageKind};
 use super::ids::NetworkIdPool;
-use super::protocol::{PeerList, Protocol, ProtocolRecord};
+use super::bans::BanList;
+use super::protocol::{PeerList, Protocol, ProtocolRecord, SchemaPolicy};
 use super::table::{Connection, ConnectionTable, Slot};
-use super::wire::read_id;
+use super::tickets::{ResumeTicket, TicketBook};
+use super::wire::{read_id, write_id};
 use crate::state::{Effect, Input, Side, first_state, transition};
 use crate::{ConnectionEvent, ConnectionState, NetworkId, NetworkLimits};
 
@@ -42,6 +45,10 @@ pub(crate) enum Change {
     Born { entity: Entity, key: ConnectionKey, identity: Option<Box<Identity>>, reserved: bool },
     /// The client's credentials have arrived.
     Credentials { entity: Entity, bytes: Vec<u8> },
+    /// The peer has not all of our RPC types: for each of our numbers, whether it lacks the type.
+    Lacking { entity: Entity, types: Arc<[bool]> },
+    /// The server of this connection takes nobody new and ends within this time.
+    Draining { entity: Entity, within: Duration },
     /// A state changed.
     State(ConnectionEvent),
 }
@@ -62,13 +69,35 @@ pub struct SessionCounters {
     pub late_messages: u64,
     /// Connections refused because the World, or the list of those that wait for approval, was full.
     pub refused_full: u64,
+    /// Connections refused because of a ban.
+    pub refused_banned: u64,
+    /// Players who got their id back with a resume ticket.
+    pub resumed: u64,
+    /// Resume tickets that were forged or stale; their holders entered as new players.
+    pub stale_tickets: u64,
 }
 
-#[derive(Debug)]
+/// What happens when a player proves to be one who is still connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameIdentity {
+    /// The new connection takes the place; the old one ends with `Superseded`.
+    #[default]
+    ReplaceOld,
+    /// The old connection stays; the new one ends with `IdentityInUse`.
+    RejectNew,
+}
+
 pub(crate) struct Core {
     pub(crate) side: Side,
     pub(crate) limits: NetworkLimits,
     pub(crate) approval_required: bool,
+    /// Drivers that differ from that.
+    pub(crate) approval_of_driver: BTreeMap<DriverId, bool>,
+    pub(crate) same_identity: SameIdentity,
+    pub(crate) schema_policy: SchemaPolicy,
+    pub(crate) bans: BanList,
+    /// Client: good for getting the last id back.
+    pub(crate) ticket: Option<ResumeTicket>,
     pub(crate) connections: ConnectionTable,
     pub(crate) counters: SessionCounters,
     pub(crate) changes: VecDeque<Change>,
@@ -83,17 +112,26 @@ pub(crate) struct Core {
     /// For each RPC id on the wire, whether it may travel before Connected.
     approval_rpcs: Vec<bool>,
     ids: NetworkIdPool,
+    /// Server: who holds which id.
+    holders: BTreeMap<NetworkId, Slot>,
+    tickets: TicketBook,
+    random: Box<dyn Random>,
     /// Connections with a deadline.
     young: Vec<Slot>,
     now: Now,
 }
 
 impl Core {
-    pub(crate) fn new(side: Side) -> Self {
+    pub(crate) fn new(side: Side, random: Box<dyn Random>) -> Self {
         Self {
             side,
             limits: NetworkLimits::default(),
             approval_required: false,
+            approval_of_driver: BTreeMap::new(),
+            same_identity: SameIdentity::default(),
+            schema_policy: SchemaPolicy::default(),
+            bans: BanList::default(),
+            ticket: None,
             connections: ConnectionTable::default(),
             counters: SessionCounters::default(),
             changes: VecDeque::new(),
@@ -105,6 +143,9 @@ impl Core {
             protocol: Arc::default(),
             approval_rpcs: Vec::new(),
             ids: NetworkIdPool::default(),
+            holders: BTreeMap::new(),
+            tickets: TicketBook::default(),
+            random,
             young: Vec::new(),
             now: Now::default(),
         }
@@ -118,6 +159,11 @@ impl Core {
     pub(crate) fn set_protocol(&mut self, protocol: Protocol, approval_rpcs: Vec<bool>) {
         self.protocol = Arc::new(protocol);
         self.approval_rpcs = approval_rpcs;
+    }
+
+    /// The RPC numbers that peers were or will be told, for comparing two Worlds.
+    pub(crate) fn protocol(&self) -> &Protocol {
+        &self.protocol
     }
 
     pub(crate) fn network_ids(&self) -> usize {
@@ -141,15 +187,16 @@ impl Core {
 
     pub(crate) fn handle_incoming(&mut self, driver: DriverId, incoming: Incoming<'_>, spawn: impl FnOnce() -> Entity) {
         match incoming {
-            Incoming::Accepted { connection, identity, .. } => {
-                let key = ConnectionKey { driver, connection };
-                if self.side == Side::Client || self.connections.len() >= self.limits.connections {
-                    self.counters.refused_full += 1;
-                    let reason = DisconnectReason::local(DisconnectCode::ServerFull);
+            Incoming::Accepted { connection, address, identity } => {
+                if let Some(reason) = self.refuse(address, identity) {
+                    let key = ConnectionKey { driver, connection };
                     self.closes.push(Close { key, reason, linger: self.limits.linger });
                     return;
                 }
-                self.add(spawn(), key, identity.cloned().map(Box::new), false, Vec::new());
+                let mut connection = blank(spawn(), ConnectionKey { driver, connection });
+                connection.address = address;
+                connection.client_id = identity.map(|identity| identity.client_id);
+                self.add(connection, identity.cloned().map(Box::new), false);
             }
             Incoming::Connected { connection } => {
                 // One that was closed while it was reached for is ending already.
@@ -171,6 +218,17 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Why nobody may enter like this, if so.
+    fn refuse(&mut self, address: Option<SocketAddr>, identity: Option<&Identity>) -> Option<DisconnectReason> {
+        if self.side == Side::Client || self.connections.len() >= self.limits.connections {
+            self.counters.refused_full += 1;
+            return Some(DisconnectReason::local(DisconnectCode::ServerFull));
+        }
+        let ban = self.bans.refuse(self.now.mono, identity, address);
+        self.counters.refused_banned += u64::from(ban.is_some());
+        ban
     }
 
     fn handle_end(&mut self, slot: Slot, reason: DisconnectReason) {
@@ -216,7 +274,8 @@ impl Core {
     fn handle_control(&mut self, slot: Slot, control: Control<'_>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         match (control, connection.state, self.side) {
-            (Control::Record { record, credentials }, ConnectionState::Handshake, side) => {
+            (Control::Record { record, ticket, credentials }, ConnectionState::Handshake, side) => {
+                connection.ticket = ticket;
                 if side == Side::Server && !credentials.is_empty() {
                     let entity = connection.entity;
                     self.changes.push_back(Change::Credentials { entity, bytes: credentials.to_vec() });
@@ -225,7 +284,7 @@ impl Core {
                 self.validate(slot, record);
             }
             (Control::List(list), ConnectionState::ProtocolValidation, _) if connection.differing.is_some() => {
-                self.mismatch(slot, Some(list));
+                self.compare(slot, list);
             }
             (Control::ApprovalRequired { within }, ConnectionState::ProtocolValidation, Side::Client) => {
                 let until = self.now.mono + within;
@@ -236,12 +295,18 @@ impl Core {
                 connection.deadline = Some(self.now.mono + within);
             }
             (
-                Control::Admitted { id },
+                Control::Admitted { id, resumed, ticket },
                 ConnectionState::ProtocolValidation | ConnectionState::Approval,
                 Side::Client,
             ) if connection.differing.is_none() => {
                 connection.network_id = Some(id);
+                connection.resumed = resumed;
+                self.ticket = Some(ticket);
                 self.establish(slot);
+            }
+            (Control::Draining { within }, ConnectionState::Connected(_), Side::Client) => {
+                let entity = connection.entity;
+                self.changes.push_back(Change::Draining { entity, within });
             }
             _ => self.violation(slot, "control message in the wrong state"),
         }
@@ -249,16 +314,27 @@ impl Core {
 
     fn handle_rpc(&mut self, slot: Slot, body: &[u8]) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let approval = read_id(body).and_then(|(id, _)| self.approval_rpcs.get(usize::from(id)).copied());
-        let refused = match (approval, connection.state) {
-            (None, _) => Some("unknown RPC"),
-            (Some(_), ConnectionState::Connected(_)) | (Some(true), ConnectionState::Approval) => None,
-            (Some(_), _) => Some("RPC before Connected"),
+        // The peer's number, then ours.
+        let number = read_id(body).and_then(|(theirs, rest)| {
+            let ours = match &connection.numbers {
+                None => theirs,
+                Some(numbers) => numbers.ours.get(usize::from(theirs)).copied()??,
+            };
+            Some((ours, rest, *self.approval_rpcs.get(usize::from(ours))?))
+        });
+        let (number, rest) = match (number, connection.state) {
+            (Some((number, rest, _)), ConnectionState::Connected(_)) => (number, rest),
+            (Some((number, rest, true)), ConnectionState::Approval) => (number, rest),
+            (Some(_), _) => return self.violate(slot, DisconnectCode::InvalidRpc, "RPC before Connected"),
+            (None, _) => return self.violate(slot, DisconnectCode::InvalidRpc, "unknown RPC"),
         };
-        if let Some(what) = refused {
-            return self.violate(slot, DisconnectCode::InvalidRpc, what);
+        if connection.numbers.is_some() {
+            let mut ours = Vec::with_capacity(3);
+            write_id(&mut ours, number);
+            connection.rpcs.push_parts(&[&ours, rest]);
+        } else {
+            connection.rpcs.push(body);
         }
-        connection.rpcs.push(body);
         let full = connection.rpcs.len() > self.limits.incoming_rpcs
             || connection.rpcs.byte_len() > self.limits.incoming_rpc_bytes;
         self.touch(slot);
@@ -285,8 +361,16 @@ impl Core {
     // What the application asks.
 
     /// A client's attempt to reach a server begins.
-    pub(crate) fn connect(&mut self, entity: Entity, key: ConnectionKey, credentials: Vec<u8>, reserved: bool) {
-        self.add(entity, key, None, reserved, credentials);
+    pub(crate) fn connect(
+        &mut self,
+        entity: Entity,
+        key: ConnectionKey,
+        credentials: Vec<u8>,
+        ticket: Option<ResumeTicket>,
+        reserved: bool,
+    ) {
+        let connection = Connection { credentials, ticket, ..blank(entity, key) };
+        self.add(connection, None, reserved);
     }
 
     /// `Err` says in which state the connection is that cannot be closed any more.
@@ -341,6 +425,27 @@ impl Core {
         true
     }
 
+    /// Tells a client that its server takes nobody new and ends within this time.
+    pub(crate) fn announce_drain(&mut self, slot: Slot, within: Duration) {
+        if let Some(connection) = self.connections.get(slot)
+            && connection.state.is_connected()
+        {
+            self.send_control(connection.key, |out| control::write_draining(out, within));
+        }
+    }
+
+    /// Ends every present connection that a ban concerns.
+    pub(crate) fn enforce_bans(&mut self) {
+        let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Some(connection) = self.connections.get(slot) else { continue };
+            let identity = connection.client_id.map(|client_id| Identity { client_id, user_data: [0; 256] });
+            if let Some(reason) = self.bans.refuse(self.now.mono, identity.as_ref(), connection.address) {
+                self.close(slot, reason);
+            }
+        }
+    }
+
     /// An RPC of this connection turned out to be malformed.
     pub(crate) fn invalid_rpc(&mut self, slot: Slot, what: &str) {
         self.violate(slot, DisconnectCode::InvalidRpc, what);
@@ -369,33 +474,11 @@ impl Core {
 
     // The way up.
 
-    fn add(
-        &mut self,
-        entity: Entity,
-        key: ConnectionKey,
-        identity: Option<Box<Identity>>,
-        reserved: bool,
-        credentials: Vec<u8>,
-    ) {
+    fn add(&mut self, mut connection: Connection, identity: Option<Box<Identity>>, reserved: bool) {
         let (state, effects) = first_state(self.side);
-        let slot = self.connections.insert(Connection {
-            entity,
-            key,
-            state,
-            network_id: None,
-            reason: None,
-            deadline: None,
-            approved: false,
-            in_game: false,
-            early_messages: 0,
-            early_bytes: 0,
-            credentials,
-            differing: None,
-            mismatch: None,
-            rpcs: Default::default(),
-            data: Default::default(),
-            touched: false,
-        });
+        connection.state = state;
+        let Connection { entity, key, .. } = connection;
+        let slot = self.connections.insert(connection);
         self.changes.push_back(Change::Born { entity, key, identity, reserved });
         self.enter(slot, effects);
     }
@@ -420,6 +503,24 @@ impl Core {
         }
     }
 
+    /// The peer's list is here. Can the two ends play all the same?
+    fn compare(&mut self, slot: Slot, list: PeerList) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(record) = &connection.differing else { return };
+        let diff = self.protocol.diff(record, Some(&list));
+        let numbers = match self.schema_policy {
+            SchemaPolicy::Strict => None,
+            SchemaPolicy::Compatible => self.protocol.translate(&list, &diff),
+        };
+        let Some(numbers) = numbers else { return self.mismatch(slot, Some(list)) };
+        connection.differing = None;
+        self.changes.push_back(Change::Lacking { entity: connection.entity, types: numbers.lacking.clone() });
+        connection.numbers = Some(Box::new(numbers));
+        if self.side == Side::Server {
+            self.decide(slot);
+        }
+    }
+
     fn mismatch(&mut self, slot: Slot, list: Option<PeerList>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Some(record) = connection.differing.take() else { return };
@@ -432,7 +533,9 @@ impl Core {
 
     /// Server: the versions agree. Does the game code want a say?
     fn decide(&mut self, slot: Slot) {
-        if !self.approval_required {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let of_driver = self.approval_of_driver.get(&connection.key.driver);
+        if !of_driver.copied().unwrap_or(self.approval_required) {
             return self.admit(slot);
         }
         let waiting = self.connections.iter().filter(|(_, other)| other.state == ConnectionState::Approval).count();
@@ -448,20 +551,40 @@ impl Core {
         }
     }
 
+    /// Server: nothing stands in the way. Is it somebody who was here before?
     fn admit(&mut self, slot: Slot) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let ticket = connection.ticket.take();
+        let claimed = ticket.as_ref().and_then(|ticket| self.tickets.redeem(ticket));
+        self.counters.stale_tickets += u64::from(ticket.is_some() && claimed.is_none());
+        let resumed = match claimed.map(|id| (id, self.holders.get(&id).copied())) {
+            None => None,
+            Some((_, Some(_))) if self.same_identity == SameIdentity::RejectNew => {
+                self.close(slot, DisconnectReason::local(DisconnectCode::IdentityInUse));
+                return;
+            }
+            Some((id, Some(holder))) => {
+                // The id changes hands at once, so that the old connection does not take it into quarantine.
+                self.holders.remove(&id);
+                self.close(holder, DisconnectReason::local(DisconnectCode::Superseded));
+                Some(id)
+            }
+            Some((id, None)) => self.ids.take(id).then_some(id),
+        };
         let cap = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
-        match self.ids.allot(self.now.mono, self.limits.id_quarantine, cap) {
-            Some(id) => {
-                if let Some(connection) = self.connections.get_mut(slot) {
-                    connection.network_id = Some(id);
-                }
-                self.establish(slot);
-            }
-            None => {
-                self.counters.refused_full += 1;
-                self.close(slot, DisconnectReason::local(DisconnectCode::ServerFull));
-            }
+        let allotted = resumed.or_else(|| self.ids.allot(self.now.mono, self.limits.id_quarantine, cap));
+        let Some(id) = allotted else {
+            self.counters.refused_full += 1;
+            self.close(slot, DisconnectReason::local(DisconnectCode::ServerFull));
+            return;
+        };
+        self.counters.resumed += u64::from(resumed.is_some());
+        self.holders.insert(id, slot);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.network_id = Some(id);
+            connection.resumed = resumed.is_some();
         }
+        self.establish(slot);
     }
 
     fn establish(&mut self, slot: Slot) {
@@ -507,6 +630,7 @@ impl Core {
             key: connection.key,
             state: connection.state,
             network_id: connection.network_id,
+            reconnected: connection.resumed,
             reason: connection.reason.clone().filter(|_| over),
             mismatch: connection.mismatch.clone().filter(|_| over),
         };
@@ -522,8 +646,9 @@ impl Core {
         match effect {
             Effect::SendRecord => {
                 let credentials = std::mem::take(&mut connection.credentials);
+                let ticket = connection.ticket.take();
                 let record = self.protocol.record();
-                self.send_control(key, |out| control::write_record(out, &record, &credentials));
+                self.send_control(key, |out| control::write_record(out, &record, ticket.as_ref(), &credentials));
                 let until = self.now.mono + self.limits.handshake;
                 self.set_deadline(slot, Some(until));
             }
@@ -534,8 +659,10 @@ impl Core {
             }
             Effect::AwaitApproval => self.set_deadline(slot, Some(self.now.mono + self.limits.approval)),
             Effect::Admit => {
+                let resumed = connection.resumed;
                 if let Some(id) = connection.network_id {
-                    self.send_control(key, |out| control::write_admitted(out, id));
+                    let ticket = self.tickets.issue(id, &mut *self.random);
+                    self.send_control(key, |out| control::write_admitted(out, resumed, &ticket));
                 }
             }
             Effect::StopDeadline => connection.deadline = None,
@@ -543,8 +670,9 @@ impl Core {
             Effect::CloseLinkNow => self.close_link(slot, Duration::ZERO),
             Effect::Retire => {
                 if let Some(id) = connection.network_id
-                    && self.side == Side::Server
+                    && self.holders.get(&id) == Some(&slot)
                 {
+                    self.holders.remove(&id);
                     self.ids.release(self.now.mono, id);
                 }
                 self.connections.forget_key(slot);
@@ -587,6 +715,32 @@ impl Core {
     /// The live connection's id on the wire.
     pub(crate) fn network_id(&self, slot: Slot) -> Option<NetworkId> {
         self.connections.get(slot)?.network_id
+    }
+}
+
+fn blank(entity: Entity, key: ConnectionKey) -> Connection {
+    Connection {
+        entity,
+        key,
+        state: ConnectionState::Connecting,
+        network_id: None,
+        reason: None,
+        deadline: None,
+        approved: false,
+        in_game: false,
+        early_messages: 0,
+        early_bytes: 0,
+        address: None,
+        client_id: None,
+        credentials: Vec::new(),
+        ticket: None,
+        resumed: false,
+        numbers: None,
+        differing: None,
+        mismatch: None,
+        rpcs: Default::default(),
+        data: Default::default(),
+        touched: false,
     }
 }
 

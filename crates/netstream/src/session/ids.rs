@@ -41,6 +41,20 @@ impl NetworkIdPool {
         NetworkId::new(id)
     }
 
+    /// Takes this very id for the player who had it before; false if somebody has it.
+    pub(crate) fn take(&mut self, id: NetworkId) -> bool {
+        let number = id.number();
+        let rested = self.resting.iter().position(|&(_, resting)| resting == number);
+        let free = match rested {
+            Some(place) => self.resting.remove(place).is_some(),
+            None => self.free.remove(&number),
+        };
+        if free {
+            self.used.insert(number);
+        }
+        free
+    }
+
     /// Gives an id back. A second time does nothing.
     pub(crate) fn release(&mut self, now: Mono, id: NetworkId) {
         if self.used.remove(&id.number()) {
@@ -77,6 +91,18 @@ mod tests {
         assert_eq!(allot(&mut pool, 60, 10), Some(3));
         assert_eq!(allot(&mut pool, 61, 10), Some(1));
         assert_eq!(allot(&mut pool, 61, 10), Some(4));
+    }
+
+    #[test]
+    fn a_player_who_returns_takes_his_id_out_of_quarantine() {
+        let mut pool = NetworkIdPool::default();
+        assert_eq!(allot(&mut pool, 0, 10), Some(1));
+        let id = NetworkId::new(1).unwrap();
+        assert!(!pool.take(id), "somebody has it");
+        pool.release(at(1), id);
+        assert!(pool.take(id));
+        assert_eq!(allot(&mut pool, 100, 10), Some(2));
+        assert!(!pool.take(NetworkId::new(9).unwrap()), "it never was anybody's");
     }
 
     #[test]

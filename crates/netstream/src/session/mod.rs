@@ -2,27 +2,38 @@
 //!
 //! [`Core`](core::Core) decides, the drivers act; this is what carries messages between the two.
 
+mod bans;
 pub(crate) mod control;
 pub(crate) mod core;
 mod ids;
 mod protocol;
 mod table;
+mod tickets;
 pub(crate) mod wire;
 
 use std::time::Duration;
 
 use bevy_ecs::entity::{Entity, RemoteAllocator};
-use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Now};
+use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Mono, Now, Random};
 use netstream_driver::{Clock, DriverId, NetworkDriver, NetworkDriverStore};
 
-pub use self::core::SessionCounters;
-pub use protocol::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff};
+pub use self::bans::BanTarget;
+pub use self::core::{SameIdentity, SessionCounters};
+pub use protocol::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SchemaPolicy};
 pub(crate) use protocol::{Protocol, SchemaEntry};
 pub(crate) use table::Slot;
+pub(crate) use tickets::ResumeTicket;
 
 use self::core::Core;
 use crate::DriverEvent;
 use crate::state::Side;
+
+/// A driver that is being emptied.
+struct Drain {
+    driver: DriverId,
+    deadline: Mono,
+    reason: DisconnectReason,
+}
 
 pub(crate) struct Session {
     pub(crate) core: Core,
@@ -30,19 +41,26 @@ pub(crate) struct Session {
     pub(crate) clock: Box<dyn Clock>,
     pub(crate) driver_events: Vec<DriverEvent>,
     pub(crate) game: GameProtocol,
+    drains: Vec<Drain>,
     /// Drivers that a connect call made for itself; each goes with its connection.
     own: Vec<DriverId>,
     entities: RemoteAllocator,
 }
 
 impl Session {
-    pub(crate) fn new(side: Side, clock: Box<dyn Clock>, entities: RemoteAllocator) -> Self {
+    pub(crate) fn new(
+        side: Side,
+        clock: Box<dyn Clock>,
+        random: Box<dyn Random>,
+        entities: RemoteAllocator,
+    ) -> Self {
         Self {
-            core: Core::new(side),
+            core: Core::new(side, random),
             store: NetworkDriverStore::new(),
             clock,
             driver_events: Vec::new(),
             game: GameProtocol::default(),
+            drains: Vec::new(),
             own: Vec::new(),
             entities,
         }
@@ -61,6 +79,7 @@ impl Session {
         let Self { core, store, entities, .. } = self;
         store.receive(now, &mut |driver, incoming| core.handle_incoming(driver, incoming, || entities.alloc()));
         self.core.tick();
+        self.tick_drains(now);
         self.flush();
     }
 
@@ -90,6 +109,37 @@ impl Session {
         if any {
             self.store.flush(now);
         }
+    }
+
+    /// Stops listening and tells the present players how much time they have. False if there is no such driver.
+    pub(crate) fn drain(&mut self, id: DriverId, within: Duration, reason: DisconnectReason) -> bool {
+        let now = self.now();
+        let Some(driver) = self.store.get_mut(id) else { return false };
+        driver.stop_listening(now);
+        self.drains.retain(|drain| drain.driver != id);
+        self.drains.push(Drain { driver: id, deadline: now.mono + within, reason });
+        for slot in self.core.connections.of_driver(id) {
+            self.core.announce_drain(slot, within);
+        }
+        self.driver_events.push(DriverEvent::Draining { driver: id, within });
+        true
+    }
+
+    fn tick_drains(&mut self, now: Now) {
+        let Self { core, drains, driver_events, store, .. } = self;
+        drains.retain(|drain| {
+            let slots = core.connections.of_driver(drain.driver);
+            if slots.is_empty() || !store.contains(drain.driver) {
+                driver_events.push(DriverEvent::Drained { driver: drain.driver });
+                return false;
+            }
+            if now.mono >= drain.deadline {
+                for slot in slots {
+                    core.close(slot, drain.reason.clone());
+                }
+            }
+            true
+        });
     }
 
     /// An entity that is not in the World yet.

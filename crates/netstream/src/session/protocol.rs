@@ -40,6 +40,9 @@ impl fmt::Display for GameProtocol {
     }
 }
 
+/// What the names of RPC types start with in the schema.
+pub(crate) const RPC: &str = "rpc ";
+
 /// One registered message type, as the other end must have it too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SchemaEntry {
@@ -94,6 +97,28 @@ impl Protocol {
         }
     }
 
+    /// The numbers on both ends, if these differ only in types that one of them has not.
+    pub(crate) fn translate(&self, list: &PeerList, diff: &ProtocolDiff) -> Option<Numbers> {
+        if diff.netstream.is_some() || diff.game.is_some() || diff.unlisted > 0 || !list.complete {
+            return None;
+        }
+        if !diff.different_shape.is_empty() {
+            return None;
+        }
+        let is_rpc = |entry: &&SchemaEntry| entry.name.starts_with(RPC);
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            (self.entries.iter().filter(is_rpc).collect(), list.entries.iter().filter(is_rpc).collect());
+        // Anything else that only one end has, a channel say, cannot be left out.
+        if [&diff.only_here, &diff.only_there].into_iter().flatten().any(|name| !name.starts_with(RPC)) {
+            return None;
+        }
+        let place = |name: &str| ours.iter().position(|entry| entry.name == name).and_then(|n| u16::try_from(n).ok());
+        Some(Numbers {
+            ours: theirs.iter().map(|entry| place(&entry.name)).collect(),
+            lacking: ours.iter().map(|entry| !theirs.iter().any(|other| other.name == entry.name)).collect(),
+        })
+    }
+
     /// What differs between us and a peer with this record and this list.
     pub(crate) fn diff(&self, record: &ProtocolRecord, list: Option<&PeerList>) -> ProtocolDiff {
         let mut diff = ProtocolDiff {
@@ -143,6 +168,26 @@ impl ProtocolRecord {
         let version = reader.u64()?;
         Some(Self { netstream, game: GameProtocol::new(name, version), schema: reader.array()? })
     }
+}
+
+/// How much two ends may differ and still play together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SchemaPolicy {
+    /// Not at all: both ends have the same types in the same shapes.
+    #[default]
+    Strict,
+    /// Either end may have types that the other has not; sending one of these is an error on the spot. Types that both
+    /// have must have the same shape. Counts only if both ends say so.
+    Compatible,
+}
+
+/// How the RPC numbers of two ends that differ are translated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    /// Our number for each of theirs.
+    pub(crate) ours: Vec<Option<u16>>,
+    /// For each of our numbers, whether they lack the type.
+    pub(crate) lacking: Arc<[bool]>,
 }
 
 /// The peer's list of message types.
@@ -252,6 +297,26 @@ mod tests {
         );
         let back = there.diff(&here.record(), Some(&list_of(&here)));
         assert_eq!((back.only_here, back.only_there), (diff.only_there, diff.only_here));
+    }
+
+    #[test]
+    fn extra_types_are_translated_and_other_differences_are_not() {
+        let here = protocol(1, &[("rpc A", 1), ("rpc B", 1), ("rpc D", 1)]);
+        let there = protocol(1, &[("rpc B", 1), ("rpc C", 1), ("rpc D", 1)]);
+        let list = list_of(&there);
+        let diff = here.diff(&there.record(), Some(&list));
+        let numbers = here.translate(&list, &diff).unwrap();
+        assert_eq!(numbers.ours, [Some(1), None, Some(2)]);
+        assert_eq!(*numbers.lacking, [true, false, false]);
+        for other in [
+            protocol(2, &[("rpc B", 1)]),
+            protocol(1, &[("rpc A", 2), ("rpc B", 1)]),
+            protocol(1, &[("channel 3", 1), ("rpc A", 1)]),
+        ] {
+            let list = list_of(&other);
+            let diff = here.diff(&other.record(), Some(&list));
+            assert_eq!(here.translate(&list, &diff), None, "{diff}");
+        }
     }
 
     #[test]

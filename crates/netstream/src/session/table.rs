@@ -1,10 +1,13 @@
 //! The connections of a World, found by key, by entity and by slot.
 
+use std::net::SocketAddr;
+
 use bevy_ecs::entity::{Entity, EntityHashMap};
 use netstream_driver::transport::{DisconnectReason, Mono};
 use netstream_driver::{ConnectionKey, DriverId};
 
-use super::protocol::{ProtocolRecord, SharedDiff};
+use super::protocol::{Numbers, ProtocolRecord, SharedDiff};
+use super::tickets::ResumeTicket;
 use crate::queue::MessageQueue;
 use crate::{ConnectionState, NetworkId};
 
@@ -28,8 +31,17 @@ pub(crate) struct Connection {
     /// What the peer sent before it was Connected.
     pub(crate) early_messages: u32,
     pub(crate) early_bytes: u32,
+    /// Where the peer is and who its token says it is.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) client_id: Option<u64>,
     /// Client: sent with the protocol record.
     pub(crate) credentials: Vec<u8>,
+    /// Client: sent with the protocol record. Server: what came with it.
+    pub(crate) ticket: Option<ResumeTicket>,
+    /// The id is the one that the player had before.
+    pub(crate) resumed: bool,
+    /// Set where the two ends have different types and may have.
+    pub(crate) numbers: Option<Box<Numbers>>,
     /// The peer's record, if it differs from ours and its list is still awaited.
     pub(crate) differing: Option<ProtocolRecord>,
     pub(crate) mismatch: Option<SharedDiff>,

@@ -1,6 +1,8 @@
 //! Reading and writing of the few messages that the session itself exchanges. Writing trusts, reading does not: every
 //! read returns `None` rather than look beyond the end.
 
+use std::time::Duration;
+
 /// Takes values off the front of a message.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -33,6 +35,10 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    pub(crate) fn millis(&mut self) -> Option<Duration> {
+        self.u32().map(|millis| Duration::from_millis(u64::from(millis)))
+    }
+
     /// Up to 255 bytes of UTF-8 behind a length byte; anything else is refused.
     pub(crate) fn name(&mut self) -> Option<&'a str> {
         let length = self.u8()?;
@@ -43,6 +49,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn end<T>(self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }
+}
+
+/// Appends a time as milliseconds u32; 49 days are the most.
+pub(crate) fn write_millis(out: &mut Vec<u8>, time: Duration) {
+    out.extend_from_slice(&u32::try_from(time.as_millis()).unwrap_or(u32::MAX).to_le_bytes());
 }
 
 /// Appends a name behind a length byte, cut to 255 bytes at a character boundary.

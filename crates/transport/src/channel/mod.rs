@@ -1,5 +1,33 @@
 //! The channel layer: what turns sealed packets into the promises of channels.
 
+mod codec;
+mod config;
+mod congestion;
+mod error;
+mod lane;
+mod link;
+mod number;
+mod pacer;
+mod partial;
+mod queue;
+mod ranges;
+mod reassembly;
+mod received;
+mod rtt;
+mod send_buffer;
+mod sent;
+mod stats;
+mod stream;
+mod table;
+mod unordered;
+mod wire;
+
+pub use config::LinkConfig;
+pub use error::{SendError, Violation};
+pub use link::Link;
+pub use stats::{Backlog, LinkEvent, LinkStats, Pressure, Receipt};
+pub use table::{ChannelConfig, ChannelKind, ChannelTable, DropPolicy, Side, TableFull};
+
 /// Names one channel of a connection. The three standard channels exist on every driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub u8);

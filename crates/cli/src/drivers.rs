@@ -1,0 +1,58 @@
+//! The drivers that the commands use.
+
+use std::time::Duration;
+
+use netstream::driver::udp::{Access, UdpConfig, UdpDriver};
+use netstream::driver::{Endpoint, NetworkDriver, OsRandom, Scheme};
+use netstream::transport::netcode::JoinCode;
+
+use crate::failure::Failure;
+
+/// What the command line says about UDP.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UdpSettings {
+    /// Silence after which a connection ends; the library's default where `None`.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Connections that a server takes; the library's default where `None`.
+    pub(crate) connections: Option<usize>,
+}
+
+impl UdpSettings {
+    fn config(&self) -> UdpConfig {
+        let mut config = UdpConfig::new(&mut OsRandom);
+        config.limits.idle_timeout = self.idle_timeout.unwrap_or(config.limits.idle_timeout);
+        config.limits.connections = self.connections.unwrap_or(config.limits.connections);
+        config
+    }
+
+    /// A driver that lets in whoever has the code.
+    pub(crate) fn server(&self, code: &JoinCode) -> UdpDriver {
+        let mut config = self.config();
+        config.access = Access::JoinCode(code.clone());
+        UdpDriver::with_config(config)
+    }
+
+    /// A driver to connect with.
+    pub(crate) fn client(&self) -> UdpDriver {
+        UdpDriver::with_config(self.config())
+    }
+
+    /// A driver constructor for a client's plugin.
+    pub(crate) fn client_constructor(
+        self,
+    ) -> impl Fn(&Endpoint) -> Option<Box<dyn NetworkDriver>> + Send + Sync + 'static {
+        move |endpoint| (endpoint.scheme() == Scheme::Udp).then(|| Box::new(self.client()) as Box<dyn NetworkDriver>)
+    }
+}
+
+/// An endpoint that can be reached from outside of this process.
+pub(crate) fn remote_endpoint(text: &str) -> Result<Endpoint, Failure> {
+    let endpoint: Endpoint = text.parse().map_err(Failure::usage)?;
+    match endpoint.scheme() {
+        Scheme::Udp => Ok(endpoint),
+        Scheme::Ipc => Err(Failure::usage(format!(
+            "{endpoint} joins Worlds of one process and nobody else; use udp://127.0.0.1:7979, or `netstream demo`"
+        ))),
+        scheme => Err(Failure::usage(format!("there is no driver for {scheme}:// yet; use udp://127.0.0.1:7979"))),
+    }
+}

@@ -1,0 +1,104 @@
+//! One World that plays the game, and what its owner does with it.
+
+use bevy_app::App;
+use bevy_ecs::entity::Entity;
+use bevy_ecs::world::Mut;
+use netstream::driver::Endpoint;
+use netstream::prelude::*;
+use netstream::state::Side;
+use netstream::{ConnectOptions, GameProtocol, NetworkConnectError};
+
+use super::journal::{Happened, Journal};
+use super::play::{GamePlugin, Rates};
+use super::record::Record;
+
+/// What this tool calls its game unless it is told otherwise.
+pub(crate) fn game_protocol() -> GameProtocol {
+    GameProtocol::new("netstream-cli", 1)
+}
+
+/// A server or client World in an App of its own.
+pub(crate) struct GameWorld {
+    app: App,
+    /// A client's connection, also after its end.
+    connection: Option<Entity>,
+}
+
+impl GameWorld {
+    /// A server World. Nothing listens yet.
+    pub(crate) fn server(plugin: NetworkStreamPlugin, rates: Rates) -> Self {
+        Self::new(plugin, GamePlugin { side: Side::Server, rates })
+    }
+
+    /// A client World. Nothing connects yet.
+    pub(crate) fn client(plugin: NetworkStreamPlugin, rates: Rates) -> Self {
+        Self::new(plugin, GamePlugin { side: Side::Client, rates })
+    }
+
+    fn new(plugin: NetworkStreamPlugin, game: GamePlugin) -> Self {
+        let mut app = App::new();
+        app.add_plugins((plugin, game));
+        Self { app, connection: None }
+    }
+
+    /// The App, to add to.
+    pub(crate) fn app(&mut self) -> &mut App {
+        &mut self.app
+    }
+
+    /// Lets the World go on by one update.
+    pub(crate) fn update(&mut self) {
+        self.app.update();
+    }
+
+    /// The network of this World.
+    pub(crate) fn net(&mut self) -> Mut<'_, NetworkStreamDriver> {
+        self.app.world_mut().resource_mut::<NetworkStreamDriver>()
+    }
+
+    /// Client: starts to connect.
+    pub(crate) fn connect(&mut self, endpoint: &Endpoint, options: ConnectOptions) -> Result<(), NetworkConnectError> {
+        self.connection = Some(self.net().connect_with(&endpoint.to_string(), options)?);
+        Ok(())
+    }
+
+    /// Says goodbye on every connection.
+    pub(crate) fn leave(&mut self, code: DisconnectCode) {
+        self.net().disconnect_all(&DisconnectReason::local(code));
+    }
+
+    /// Whether every connection is over and gone.
+    pub(crate) fn is_alone(&mut self) -> bool {
+        self.net().connections().next().is_none() && self.app.world().resource::<Journal>().happened.is_empty()
+    }
+
+    /// Client: what its connection has been through; `None` when that is over.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        self.app.world().get::<Record>(self.connection?)
+    }
+
+    /// What one connection has been through; `None` when that is over.
+    pub(crate) fn record_of(&self, connection: Entity) -> Option<&Record> {
+        self.app.world().get::<Record>(connection)
+    }
+
+    /// What the World has seen since it was last asked.
+    pub(crate) fn take_journal(&mut self) -> Seen {
+        let mut journal = self.app.world_mut().resource_mut::<Journal>();
+        Seen {
+            happened: std::mem::take(&mut journal.happened),
+            finished: std::mem::take(&mut journal.finished),
+            faults: std::mem::take(&mut journal.faults),
+        }
+    }
+}
+
+/// What a World has seen in some updates.
+pub(crate) struct Seen {
+    /// In order.
+    pub(crate) happened: Vec<Happened>,
+    /// Connections that are over and gone.
+    pub(crate) finished: Vec<Record>,
+    /// What must never happen.
+    pub(crate) faults: Vec<String>,
+}

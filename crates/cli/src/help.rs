@@ -1,0 +1,108 @@
+//! How to use the commands.
+
+/// The text for a command, or for all of them.
+pub(crate) fn text(command: Option<&str>) -> &'static str {
+    match command {
+        Some("demo") => DEMO,
+        Some("serve") => SERVE,
+        Some("join") => JOIN,
+        Some("bots") => BOTS,
+        _ => OVERVIEW,
+    }
+}
+
+const OVERVIEW: &str = "\
+netstream: the connection layer of multiplayer games, from the command line
+
+Usage: netstream [COMMAND] [OPTIONS]
+
+Commands:
+  demo     a server and some clients in one process, over a bad network (the default, then until Ctrl-C)
+  serve    a server
+  join     a client
+  bots     many clients in one process
+  help     how to use a command, e.g. `netstream help serve`
+
+Options:
+  -h, --help       print this text
+  -V, --version    print the version
+
+Two terminals:
+  netstream serve --listen udp://127.0.0.1:7979
+  netstream join udp://127.0.0.1:7979 --join-code CODE      with the code that the server printed
+
+Exit codes: 0 success, 1 what was asked for did not work, 2 the command line is wrong.
+Ctrl-C says goodbye to the peers first; a second one does not wait.
+";
+
+const DEMO: &str = "\
+netstream demo: a server World and some client Worlds in one process, over a bad network
+
+Every client connects, enters the game, sends commands, answers pings and receives snapshots; a quarter of them
+leave and rejoin; the server kicks one. Exit code 1 if anything came lost, doubled or out of order.
+
+Usage: netstream demo [OPTIONS]
+
+  --clients N         how many clients [8]
+  --drivers LIST      what they connect over, in turn: udp, ipc or udp,ipc [udp,ipc]
+  --duration TIME     how long, e.g. 10s, 500ms, 2m, or forever, which is until Ctrl-C [10s]
+  --loss SHARE        how much is lost in each direction, e.g. 5% or 0.05 [5%]
+  --rate HZ           commands and snapshots per second [30]
+  --seed N            what the dice of the bad network start from [1]
+  --json              print nothing but one JSON object at the end
+";
+
+const SERVE: &str = "\
+netstream serve: a server
+
+Prints where it listens, its join code, and a line for everything that happens to a driver or a connection.
+
+Usage: netstream serve [OPTIONS]
+
+  --listen ENDPOINT            where, as often as you like; port 0 is any free one [udp://127.0.0.1:7979]
+  --join-code CODE             the code that lets clients in, or a passphrase of 8 characters or more [a new one]
+  --join-code-file FILE        the same from the first line of a file, out of sight of other users
+  --require-approval PASSWORD  let in only those who join with this --password
+  --protocol NAME:VERSION      the game; both ends need the same [netstream-cli:1]
+  --idle-timeout TIME          silence after which a connection ends [10s]
+  --max-clients N              connections of each listener [256]
+  --rate HZ                    snapshots per second [30]
+  --duration TIME              how long, e.g. 10s [until Ctrl-C]
+  --json                       print a JSON object per line
+";
+
+const JOIN: &str = "\
+netstream join: a client
+
+Connects, enters the game, sends commands and prints what happens. Exit code 0 if it left by itself.
+
+Usage: netstream join ENDPOINT --join-code CODE [OPTIONS]
+
+  ENDPOINT                 where the server listens, e.g. udp://127.0.0.1:7979
+  --join-code CODE         the code or passphrase of the server
+  --join-code-file FILE    the same from the first line of a file, out of sight of other users
+  --password PASSWORD      for a server that requires approval
+  --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
+  --idle-timeout TIME      silence after which the connection ends [10s]
+  --rate HZ                commands per second [30]
+  --duration TIME          how long, e.g. 10s [until Ctrl-C]
+  --json                   print a JSON object per line
+";
+
+const BOTS: &str = "\
+netstream bots: many clients in one process
+
+Usage: netstream bots ENDPOINT --count N --join-code CODE [OPTIONS]
+
+  ENDPOINT                 where the server listens, e.g. udp://127.0.0.1:7979
+  --count N                how many; over 256 the server needs a higher --max-clients, and over about 1000 this
+                           process more open files (`ulimit -n`)
+  --join-code CODE         the code or passphrase of the server
+  --join-code-file FILE    the same from the first line of a file, out of sight of other users
+  --password PASSWORD      for a server that requires approval
+  --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
+  --idle-timeout TIME      silence after which a connection ends [10s]
+  --rate HZ                commands per second of each [30]
+  --duration TIME          how long, e.g. 10s [until Ctrl-C]
+  --json                   print one JSON object at the end
+";

@@ -1,0 +1,108 @@
+//! What a UDP driver is made of.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use netstream_transport::channel::{ChannelTable, LinkConfig, Side};
+use netstream_transport::netcode::{IdentityPolicy, JoinCode, KeyRing, TOKEN_LIFETIME};
+use netstream_transport::{Limits, Random};
+
+use super::BufferSizes;
+
+/// The protocol id of games that choose none.
+pub const DEFAULT_PROTOCOL_ID: u64 = u64::from_le_bytes(*b"netstrm1");
+
+/// Who may connect.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Access {
+    /// Whoever has this code.
+    JoinCode(JoinCode),
+    /// Whoever has a token that a back-end sealed with one of these keys.
+    Tokens(KeyRing),
+}
+
+/// The settings of a [`UdpDriver`](super::UdpDriver).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UdpConfig {
+    /// Who may connect while this driver listens. A random join code unless something else is chosen; see
+    /// [`UdpDriver::join_code`](super::UdpDriver::join_code).
+    pub access: Access,
+    /// Tells games apart that share a join code. Both ends need the same. With tokens the key ring says it.
+    pub protocol_id: u64,
+    /// The addresses that clients reach this server at, one of which a token must name. Needed with tokens of a back-end
+    /// unless the server listens at the very address that the tokens name; not needed with a join code.
+    pub addresses: Vec<SocketAddr>,
+    /// What happens if an identity that is connected connects again.
+    pub identities: IdentityPolicy,
+    /// How long a token can be used, in whole seconds; the same figure as the issuer's. Default 45 s.
+    pub token_lifetime: Duration,
+    /// The number that this client goes by where it makes its own tokens. Random unless something else is chosen.
+    pub client_id: u64,
+    /// Data for the server where this client makes its own tokens. Nobody checks it.
+    pub user_data: Box<[u8; 256]>,
+    /// Whether a token of a back-end may send this client to loopback and link-local addresses. Off by default.
+    pub allow_local_tokens: bool,
+    /// Caps on what peers and strangers can make grow, and timeouts.
+    pub limits: Limits,
+    /// Channels and buffers of connections while this driver listens.
+    pub server_link: LinkConfig,
+    /// Channels and buffers of the connection that this driver makes as a client.
+    pub client_link: LinkConfig,
+    /// Socket buffers while this driver listens.
+    pub server_buffers: BufferSizes,
+    /// Socket buffers of a client.
+    pub client_buffers: BufferSizes,
+    /// How long one `receive` takes datagrams in at a stretch; what is left waits for the next. Only where time is the
+    /// machine's. Default 8 ms, half a tick at 60 Hz.
+    pub receive_budget: Duration,
+}
+
+impl UdpConfig {
+    /// Default settings; join code and client id come from `random`.
+    pub fn new(random: &mut dyn Random) -> Self {
+        Self {
+            access: Access::JoinCode(JoinCode::random(random)),
+            protocol_id: DEFAULT_PROTOCOL_ID,
+            addresses: Vec::new(),
+            identities: IdentityPolicy::default(),
+            token_lifetime: TOKEN_LIFETIME,
+            client_id: random.u64(),
+            user_data: Box::new([0; 256]),
+            allow_local_tokens: false,
+            limits: Limits::default(),
+            server_link: LinkConfig::server(),
+            client_link: LinkConfig::client(),
+            server_buffers: BufferSizes::SERVER,
+            client_buffers: BufferSizes::CLIENT,
+            receive_budget: Duration::from_millis(8),
+        }
+    }
+
+    /// The same with these channels on both ends.
+    #[must_use]
+    pub fn with_channels(mut self, channels: &ChannelTable) -> Self {
+        self.server_link.channels = channels.clone();
+        self.client_link.channels = channels.clone();
+        self
+    }
+
+    pub(super) fn key_ring(&self) -> KeyRing {
+        match &self.access {
+            Access::Tokens(keys) => keys.clone(),
+            Access::JoinCode(code) => {
+                let mut keys = KeyRing::new();
+                keys.add_join_code(self.protocol_id, code);
+                keys
+            }
+        }
+    }
+
+    pub(super) fn link(&self, side: Side) -> &LinkConfig {
+        match side {
+            Side::Server => &self.server_link,
+            Side::Client => &self.client_link,
+        }
+    }
+}

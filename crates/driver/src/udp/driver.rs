@@ -1,0 +1,643 @@
+//! The UDP driver.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use netstream_transport::channel::{self, LinkStats, Side};
+use netstream_transport::netcode::{self, Counter, JoinCode};
+use netstream_transport::{
+    ChannelId, Client, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, Mono, Now, Random, Server,
+    ServerConfig,
+};
+
+use super::config::{Access, UdpConfig};
+use super::dial::{self, Answer, StartFailure, Target};
+use super::port::{Budget, Port};
+use super::socket::{Network, OsNetwork, SocketStats};
+use crate::link::LinkSimulator;
+use crate::slots::Slots;
+use crate::{
+    ConnectError, ConnectionStats, Credentials, Endpoint, Host, ListenError, NetworkDriver, OsRandom, Scheme, SendError,
+};
+
+/// How long a host name may take to be looked up.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections of a client that are over and still say goodbye. More are cut short.
+const MAX_PARTING: usize = 8;
+
+/// The driver for `udp://host:port`. It becomes a server by `listen` or a client by `connect`, whichever comes first,
+/// and may change its role when nobody is left.
+///
+/// Every connection is sealed and every client has credentials. Without configuration a server makes a random join code,
+/// which [`join_code`](Self::join_code) shows and players pass on:
+///
+/// ```
+/// use netstream_driver::{Clock, Credentials, NetworkDriver, SystemClock, UdpDriver};
+///
+/// let clock = SystemClock::new();
+/// let mut server = UdpDriver::new();
+/// let endpoint = server.listen(clock.now(), &"udp://127.0.0.1:0".parse()?)?;
+/// let code = server.join_code().expect("the default").clone();
+///
+/// let mut client = UdpDriver::new();
+/// client.connect(clock.now(), &endpoint, &Credentials::JoinCode(code))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A client at an endpoint without a real host (`udp://0.0.0.0:0`) goes where its token says; with a join code it stays
+/// on this machine. Metrics: those of [`SocketStats`], the counters of [`Counter`], `violations_total`, and of a server
+/// the fill of its tables.
+pub struct UdpDriver<N: Network = OsNetwork> {
+    network: N,
+    config: UdpConfig,
+    random: Box<dyn Random>,
+    server: Option<Listening<N::Socket>>,
+    clients: Vec<Dialled<N::Socket>>,
+    /// Allots the ids of `clients`.
+    ids: Slots<()>,
+    /// Ends that could not be reported when they came.
+    ended: VecDeque<(ConnectionId, DisconnectReason)>,
+    simulator: Option<Box<LinkSimulator>>,
+    /// The number of the next socket.
+    next_number: u64,
+    /// The latest time that we were told; what is said when the driver is dropped is said then.
+    now: Now,
+}
+
+#[derive(Debug)]
+struct Listening<S> {
+    port: Port<S>,
+    server: Server,
+    endpoint: Endpoint,
+    accepting: bool,
+}
+
+/// A connection that this driver asked for.
+#[derive(Debug)]
+struct Dialled<S> {
+    id: ConnectionId,
+    stage: Stage<S>,
+}
+
+#[derive(Debug)]
+enum Stage<S> {
+    Resolving { answer: Answer, port: u16, shown: Box<netcode::client::Credentials>, deadline: Mono },
+    Up { port: Port<S>, client: Box<Client> },
+}
+
+impl UdpDriver {
+    /// A driver on the sockets of the operating system, with a random join code.
+    pub fn new() -> Self {
+        Self::with_config(UdpConfig::new(&mut OsRandom))
+    }
+
+    /// A driver on the sockets of the operating system.
+    pub fn with_config(config: UdpConfig) -> Self {
+        Self::on(OsNetwork, config, Box::new(OsRandom))
+    }
+
+    /// A driver whose server lets in whoever has `code`.
+    pub fn with_join_code(code: JoinCode) -> Self {
+        let mut config = UdpConfig::new(&mut OsRandom);
+        config.access = Access::JoinCode(code);
+        Self::with_config(config)
+    }
+}
+
+impl Default for UdpDriver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<N: Network> UdpDriver<N> {
+    /// A driver on any network, whose secrets come from `random`: for simulations. Outside of them `random` must be fit
+    /// for keys.
+    pub fn on(network: N, config: UdpConfig, random: Box<dyn Random>) -> Self {
+        Self {
+            network,
+            config,
+            random,
+            server: None,
+            clients: Vec::new(),
+            ids: Slots::new(),
+            ended: VecDeque::new(),
+            simulator: None,
+            next_number: 0,
+            now: Now::default(),
+        }
+    }
+
+    /// The join code that lets clients in, if that is what does.
+    pub fn join_code(&self) -> Option<&JoinCode> {
+        match &self.config.access {
+            Access::JoinCode(code) => Some(code),
+            Access::Tokens(_) => None,
+        }
+    }
+
+    /// The settings. Those that concern how connections begin apply to the next one.
+    pub fn config(&self) -> &UdpConfig {
+        &self.config
+    }
+
+    /// For changing the settings. They apply to the next `listen` or `connect`; [`set_limits`](Self::set_limits) and
+    /// [`keys_mut`](Self::keys_mut) change what is up already.
+    pub fn config_mut(&mut self) -> &mut UdpConfig {
+        &mut self.config
+    }
+
+    /// Changes the limits in force, for new and old connections.
+    pub fn set_limits(&mut self, limits: Limits) {
+        if let Some(listening) = &mut self.server {
+            listening.server.set_limits(limits.clone());
+        }
+        self.config.limits = limits;
+    }
+
+    /// The keys of the server that is up, for rotation. The key ring in [`UdpConfig`] is where the next server starts
+    /// from.
+    pub fn keys_mut(&mut self) -> Option<&mut netcode::KeyRing> {
+        self.server.as_mut().map(|listening| listening.server.keys_mut())
+    }
+
+    /// What the sockets did and met.
+    pub fn socket_stats(&self) -> SocketStats {
+        match (&self.server, self.clients.first()) {
+            (Some(listening), _) => listening.port.stats(),
+            (None, Some(Dialled { stage: Stage::Up { port, .. }, .. })) => port.stats(),
+            _ => SocketStats::default(),
+        }
+    }
+
+    /// The protocol machine of the server that is up, for figures that only it has.
+    pub fn server(&self) -> Option<&Server> {
+        self.server.as_ref().map(|listening| &listening.server)
+    }
+
+    fn budget(&self) -> Budget {
+        Budget { time: N::REAL_TIME.then_some(self.config.receive_budget) }
+    }
+
+    fn side(&self) -> Side {
+        if self.server.is_some() { Side::Server } else { Side::Client }
+    }
+
+    /// Whether anybody would notice if this driver stopped being a server.
+    fn serves(&self) -> bool {
+        self.server.as_ref().is_some_and(|listening| listening.accepting || listening.server.connections() > 0)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    fn bind_server(&mut self, endpoint: &Endpoint) -> io::Result<N::Socket> {
+        let port = endpoint.port().unwrap_or(0);
+        let ips = match endpoint.host() {
+            Host::Ip(ip) => vec![*ip],
+            Host::Name(name) => self.network.resolve(name)?,
+        };
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for ip in ips {
+            match self.network.bind(SocketAddr::new(ip, port), self.config.server_buffers) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn receive_as_server(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
+        let budget = self.budget();
+        let Self { server: Some(Listening { port, server, .. }), simulator, .. } = self else { return };
+        let mut handle =
+            |from: SocketAddr, datagram: &mut [u8]| server.handle_datagram(now, from, datagram, sink);
+        port.receive(now.mono, simulator.as_deref_mut(), budget, &mut handle);
+        if let Some(simulator) = simulator {
+            simulator.incoming.poll(now.mono, &mut |route, datagram| {
+                if route.socket == port.number() {
+                    handle(route.peer, datagram);
+                }
+            });
+        }
+        server.tick(now, sink);
+    }
+
+    fn receive_as_client(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
+        let budget = self.budget();
+        for index in 0..self.clients.len() {
+            self.resolved(now, index);
+        }
+        let Self { clients, simulator, .. } = self;
+        for dialled in clients.iter_mut() {
+            let Stage::Up { port, client } = &mut dialled.stage else { continue };
+            port.receive(now.mono, simulator.as_deref_mut(), budget, &mut |from, datagram| {
+                client.handle_datagram(now, from, datagram, sink);
+            });
+        }
+        if let Some(simulator) = simulator {
+            simulator.incoming.poll(now.mono, &mut |route, datagram| {
+                for dialled in clients.iter_mut() {
+                    if let Stage::Up { port, client } = &mut dialled.stage
+                        && port.number() == route.socket
+                    {
+                        client.handle_datagram(now, route.peer, datagram, sink);
+                    }
+                }
+            });
+        }
+        for dialled in clients.iter_mut() {
+            if let Stage::Up { client, .. } = &mut dialled.stage {
+                client.tick(now, sink);
+            }
+        }
+        let ids = &mut self.ids;
+        self.clients.retain(|dialled| {
+            let Stage::Up { client, .. } = &dialled.stage else { return true };
+            if client.is_reported() {
+                ids.remove(dialled.id);
+            }
+            !client.is_over()
+        });
+    }
+
+    /// Goes on with a client whose host name has been looked up, or gives it up.
+    fn resolved(&mut self, now: Now, index: usize) {
+        let Some(Dialled { id, stage: Stage::Resolving { answer, port, deadline, .. } }) = self.clients.get(index)
+        else {
+            return;
+        };
+        let (id, port, deadline) = (*id, *port, *deadline);
+        let addresses: Vec<_> = match answer.get() {
+            Some(ips) => ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+            None if now.mono < deadline => return,
+            None => Vec::new(),
+        };
+        let Stage::Resolving { shown, .. } = self.clients.swap_remove(index).stage else { return };
+        if addresses.is_empty() {
+            self.end(id, DisconnectReason::link(DisconnectCode::HostNotFound));
+        } else if let Err(error) = self.start(now, id, *shown, addresses) {
+            let reason = DisconnectReason::link(DisconnectCode::LinkError);
+            self.end(id, match error {
+                StartFailure::Socket(error) => reason.with_text(&error.to_string()),
+                StartFailure::Credentials(error) => reason.with_text(&error.to_string()),
+            });
+        }
+    }
+
+    fn start(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        shown: netcode::client::Credentials,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<(), StartFailure> {
+        let number = self.number();
+        let Self { network, config, random, .. } = self;
+        let (port, client) = dial::start(network, config, now, id, number, shown, addresses, random)?;
+        self.clients.push(Dialled { id, stage: Stage::Up { port, client: Box::new(client) } });
+        Ok(())
+    }
+
+    fn end(&mut self, id: ConnectionId, reason: DisconnectReason) {
+        self.ids.remove(id);
+        self.ended.push_back((id, reason));
+    }
+
+    /// Cuts the goodbye of the oldest client short if there are too many.
+    fn make_room(&mut self, now: Now) {
+        if self.clients.len() < MAX_PARTING {
+            return;
+        }
+        let Dialled { id, stage } = self.clients.remove(0);
+        let Stage::Up { port, client } = stage else { return };
+        if !client.is_reported() {
+            // It is closing; what it was asked to report is its own reason.
+            self.end(id, DisconnectReason::local(DisconnectCode::ConnectionClose));
+        }
+        part(port, client, now, self.simulator.as_deref_mut());
+    }
+
+    fn client_mut(&mut self, id: ConnectionId) -> Option<&mut Dialled<N::Socket>> {
+        self.ids.get(id)?;
+        self.clients.iter_mut().find(|dialled| dialled.id == id)
+    }
+}
+
+/// Says goodbye with whatever leaves at once.
+fn part<S: super::DatagramSocket>(
+    mut port: Port<S>,
+    mut client: Box<Client>,
+    now: Now,
+    simulator: Option<&mut LinkSimulator>,
+) {
+    client.say_goodbye(now, &DisconnectReason::local(DisconnectCode::ConnectionClose));
+    send_last(&mut port, now, simulator, &mut |room| client.poll_transmit(now, room));
+}
+
+/// Sends through a socket that will be gone afterwards. A simulated link loses what it loses, but delays nothing.
+fn send_last<S: super::DatagramSocket>(
+    port: &mut Port<S>,
+    now: Now,
+    mut simulator: Option<&mut LinkSimulator>,
+    poll: &mut dyn FnMut(&mut [u8]) -> Option<netstream_transport::Transmit>,
+) {
+    port.send(now.mono, simulator.as_deref_mut(), poll);
+    if let Some(simulator) = simulator {
+        let number = port.number();
+        simulator.outgoing.poll(Mono::from_nanos(u64::MAX), &mut |route, datagram| {
+            if route.socket == number {
+                port.forward(route.peer, datagram);
+            }
+        });
+    }
+    port.flush();
+}
+
+impl<N: Network> NetworkDriver for UdpDriver<N> {
+    fn scheme(&self) -> &'static str {
+        Scheme::Udp.as_str()
+    }
+
+    fn listen(&mut self, now: Now, endpoint: &Endpoint) -> Result<Endpoint, ListenError> {
+        self.now = now;
+        if let Some(listening) = &self.server
+            && listening.accepting
+        {
+            return Err(ListenError::AlreadyListening(listening.endpoint.clone()));
+        }
+        if endpoint.scheme() != Scheme::Udp {
+            return Err(ListenError::WrongScheme { endpoint: endpoint.clone(), scheme: self.scheme() });
+        }
+        if !self.clients.is_empty() {
+            return Err(ListenError::UsedAsClient);
+        }
+        if let Some(listening) = &mut self.server
+            && listening.server.connections() > 0
+        {
+            // One socket per driver: with connections on it, it cannot move.
+            if *endpoint != listening.endpoint {
+                return Err(ListenError::AlreadyListening(listening.endpoint.clone()));
+            }
+            listening.accepting = true;
+            listening.server.set_accepting(true);
+            return Ok(listening.endpoint.clone());
+        }
+        self.server = None;
+        let socket = self.bind_server(endpoint).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::AddressInUse(endpoint.clone()),
+            _ => ListenError::Io { endpoint: endpoint.clone(), source },
+        })?;
+        let number = self.number();
+        let port = Port::new(socket, number);
+        let local = port.local_addr();
+        let endpoint = match endpoint.host() {
+            Host::Name(_) => endpoint.clone().with_port(local.port()),
+            Host::Ip(_) => Endpoint::udp(local),
+        };
+        let config = &self.config;
+        let mut addresses = config.addresses.clone();
+        if addresses.is_empty() && matches!(config.access, Access::Tokens(_)) && !local.ip().is_unspecified() {
+            addresses.push(local);
+        }
+        let netcode = netcode::ServerConfig {
+            addresses,
+            identities: config.identities,
+            token_lifetime: config.token_lifetime,
+            ..netcode::ServerConfig::new(config.key_ring())
+        };
+        let config = ServerConfig { netcode, link: config.server_link.clone(), limits: config.limits.clone() };
+        let server = Server::new(config, &mut self.random, now);
+        self.server = Some(Listening { port, server, endpoint: endpoint.clone(), accepting: true });
+        Ok(endpoint)
+    }
+
+    fn stop_listening(&mut self, now: Now) {
+        self.now = now;
+        if let Some(listening) = &mut self.server {
+            listening.accepting = false;
+            listening.server.set_accepting(false);
+        }
+    }
+
+    fn listening(&self) -> Option<Endpoint> {
+        self.server.as_ref().filter(|listening| listening.accepting).map(|listening| listening.endpoint.clone())
+    }
+
+    fn connect(
+        &mut self,
+        now: Now,
+        endpoint: &Endpoint,
+        credentials: &Credentials,
+    ) -> Result<ConnectionId, ConnectError> {
+        self.now = now;
+        if endpoint.scheme() != Scheme::Udp {
+            return Err(ConnectError::WrongScheme { endpoint: endpoint.clone(), scheme: self.scheme() });
+        }
+        if endpoint.fragment().is_some() {
+            return Err(ConnectError::FingerprintUnsupported(endpoint.clone()));
+        }
+        if self.serves() {
+            return Err(ConnectError::UsedAsServer);
+        }
+        let ending = |dialled: &Dialled<_>| matches!(&dialled.stage, Stage::Up { client, .. } if client.is_ending());
+        if !self.clients.iter().all(ending) {
+            return Err(ConnectError::AlreadyConnected);
+        }
+        let shown = dial::shown(&self.config, endpoint, credentials)?;
+        let target = dial::target(endpoint, matches!(credentials, Credentials::Token(_)))?;
+        self.server = None;
+        self.make_room(now);
+        let id = self.ids.insert(()).expect("a client has few connections");
+        match target {
+            Target::Addresses(addresses) => {
+                if let Err(failure) = self.start(now, id, shown, addresses) {
+                    self.ids.remove(id);
+                    return Err(match failure {
+                        StartFailure::Socket(source) => ConnectError::Io { endpoint: endpoint.clone(), source },
+                        StartFailure::Credentials(error) => ConnectError::BadToken(error.to_string()),
+                    });
+                }
+            }
+            Target::Name(name, port) => {
+                let answer = dial::look_up(&self.network, name);
+                let deadline = now.mono + RESOLVE_TIMEOUT;
+                let stage = Stage::Resolving { answer, port, shown: Box::new(shown), deadline };
+                self.clients.push(Dialled { id, stage });
+            }
+        }
+        Ok(id)
+    }
+
+    fn receive(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
+        self.now = now;
+        self.receive_as_server(now, sink);
+        if !self.clients.is_empty() {
+            self.receive_as_client(now, sink);
+        }
+        while let Some((connection, reason)) = self.ended.pop_front() {
+            sink(Incoming::Disconnected { connection, reason });
+        }
+    }
+
+    #[inline]
+    fn send(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        message: &[u8],
+    ) -> Result<(), SendError> {
+        if let Some(listening) = &mut self.server {
+            return listening.server.send(now, connection, channel, message).map_err(SendError::from);
+        }
+        let Some(Dialled { stage, .. }) = self.client_mut(connection) else { return Err(SendError::NotConnected) };
+        match stage {
+            Stage::Up { client, .. } if !client.is_connecting() => Ok(client.send(now, channel, message)?),
+            _ => Err(SendError::NotReady),
+        }
+    }
+
+    fn flush(&mut self, now: Now) {
+        self.now = now;
+        let Self { server, clients, simulator, .. } = self;
+        if let Some(Listening { port, server, .. }) = server {
+            port.send(now.mono, simulator.as_deref_mut(), &mut |room| server.poll_transmit(now, room));
+        }
+        for dialled in clients.iter_mut() {
+            if let Stage::Up { port, client } = &mut dialled.stage {
+                port.send(now.mono, simulator.as_deref_mut(), &mut |room| client.poll_transmit(now, room));
+            }
+        }
+        let Some(simulator) = simulator else { return };
+        simulator.outgoing.poll(now.mono, &mut |route, datagram| {
+            let server = server.iter_mut().map(|listening| &mut listening.port);
+            let clients = clients.iter_mut().filter_map(|dialled| match &mut dialled.stage {
+                Stage::Up { port, .. } => Some(port),
+                Stage::Resolving { .. } => None,
+            });
+            if let Some(port) = server.chain(clients).find(|port| port.number() == route.socket) {
+                port.forward(route.peer, datagram);
+            }
+        });
+        if let Some(Listening { port, .. }) = server {
+            port.flush();
+        }
+        for dialled in clients {
+            if let Stage::Up { port, .. } = &mut dialled.stage {
+                port.flush();
+            }
+        }
+    }
+
+    fn disconnect(&mut self, now: Now, connection: ConnectionId, reason: &DisconnectReason, linger: Duration) {
+        self.now = now;
+        if let Some(listening) = &mut self.server {
+            return listening.server.disconnect(now, connection, reason, linger);
+        }
+        match self.client_mut(connection) {
+            Some(Dialled { stage: Stage::Up { client, .. }, .. }) => client.disconnect(now, reason, linger),
+            Some(Dialled { stage: Stage::Resolving { .. }, .. }) => {
+                self.clients.retain(|dialled| dialled.id != connection);
+                self.end(connection, reason.clone());
+            }
+            None => {}
+        }
+    }
+
+    fn stats(&self, connection: ConnectionId) -> Option<ConnectionStats> {
+        if let Some(Listening { server, .. }) = &self.server {
+            return Some(stats(server.address(connection), &server.stats(connection)?));
+        }
+        self.ids.get(connection)?;
+        match &self.clients.iter().find(|dialled| dialled.id == connection)?.stage {
+            Stage::Resolving { .. } => Some(ConnectionStats::default()),
+            Stage::Up { client, .. } => Some(stats(Some(client.server()), &client.stats())),
+        }
+    }
+
+    fn max_message(&self, channel: ChannelId) -> usize {
+        let side = self.side();
+        self.config.link(side).channels.get(channel).map_or(0, |channel| channel.max_message(side))
+    }
+
+    fn metrics(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        self.socket_stats().report(report);
+        match (&self.server, self.clients.first()) {
+            (Some(listening), _) => listening.server.metrics(report),
+            (None, Some(Dialled { stage: Stage::Up { client, .. }, .. })) => client.metrics(report),
+            _ => {
+                for counter in Counter::ALL {
+                    report(counter.name(), 0);
+                }
+                report("violations_total", 0);
+            }
+        }
+    }
+
+    fn packet_simulator(&mut self) -> Option<&mut LinkSimulator> {
+        let random = &mut self.random;
+        Some(self.simulator.get_or_insert_with(|| Box::new(LinkSimulator::new(random.u64()))))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+impl<N: Network> Drop for UdpDriver<N> {
+    fn drop(&mut self) {
+        let now = self.now;
+        let simulator = &mut self.simulator;
+        if let Some(Listening { port, server, .. }) = &mut self.server {
+            server.say_goodbye(now, &DisconnectReason::local(DisconnectCode::ServerShutdown));
+            send_last(port, now, simulator.as_deref_mut(), &mut |room| server.poll_transmit(now, room));
+        }
+        for dialled in self.clients.drain(..) {
+            if let Stage::Up { port, client } = dialled.stage {
+                part(port, client, now, simulator.as_deref_mut());
+            }
+        }
+    }
+}
+
+impl<N: Network> std::fmt::Debug for UdpDriver<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UdpDriver").field("listening", &self.listening()).finish_non_exhaustive()
+    }
+}
+
+impl From<channel::SendError> for SendError {
+    fn from(error: channel::SendError) -> Self {
+        match error {
+            channel::SendError::UnknownChannel(channel) => Self::UnknownChannel(channel),
+            channel::SendError::TooLarge { size, limit } => Self::TooLarge { size, limit },
+            channel::SendError::QueueFull => Self::QueueFull,
+            _ => Self::NotConnected,
+        }
+    }
+}
+
+fn stats(remote: Option<SocketAddr>, link: &LinkStats) -> ConnectionStats {
+    ConnectionStats {
+        remote,
+        rtt: link.rtt,
+        jitter: link.jitter,
+        loss: link.loss,
+        packets_sent: link.packets_sent,
+        packets_received: link.packets_received,
+        bytes_sent: link.bytes_sent,
+        bytes_received: link.bytes_received,
+        reliable_queued: link.reliable_queued,
+    }
+}

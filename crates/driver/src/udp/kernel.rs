@@ -1,0 +1,338 @@
+//! Batches on Linux: recvmmsg with GRO, sendmmsg with GSO, and the kernel's own count of what it dropped.
+//!
+//! This is the only module of the project with `unsafe` code. Every unsafe block hands the kernel pointers to arrays
+//! that live in the calling frame or are borrowed for its length, together with their true sizes; nothing that the
+//! kernel writes is used beyond the lengths that it returns, and those are checked against the buffers.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+
+use socket2::Socket;
+
+use super::outbox::Outbox;
+use super::socket::for_family;
+
+/// Buffers per receiving call.
+const RECEIVE: usize = 32;
+/// Messages per sending call.
+const SEND: usize = 64;
+/// Datagrams per sending call.
+const SEGMENTS: usize = 256;
+/// The most datagrams that the kernel splits one message into (`UDP_MAX_SEGMENTS` of the older kernels).
+const MAX_GSO: usize = 64;
+/// The most bytes of one message that is to be split: what an IP packet holds.
+const MAX_GSO_BYTES: usize = 65_000;
+/// Bytes per receiving buffer: the most that GRO joins.
+const STRIDE: usize = 65_536;
+/// Bytes for the control messages of one buffer or message. Ours takes `CMSG_SPACE(4)` = 24.
+const CONTROL: usize = 64;
+
+/// Control messages, aligned as the kernel wants them.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+/// Any socket address, as the kernel writes it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+union Address {
+    any: libc::sa_family_t,
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+}
+
+/// The buffers of one socket's batches.
+#[derive(Debug)]
+pub(super) struct Batched {
+    slab: Box<[u8]>,
+    gso: bool,
+}
+
+impl Batched {
+    pub(super) fn new(socket: &Socket, local: SocketAddr) -> io::Result<Self> {
+        // What an old kernel does not know it does without: no joining, and fragments where a path is too narrow.
+        let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
+        // Do not fragment, and do not believe what anybody says about the path's MTU (RFC 9000 §14.2.1).
+        let _ = set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+        if local.is_ipv6() {
+            let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+        }
+        // Setting the size 0 changes nothing and fails where the kernel cannot split.
+        let gso = set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+        // Zeroed memory of this size is not resident before it is written to.
+        Ok(Self { slab: vec![0; RECEIVE * STRIDE].into_boxed_slice(), gso })
+    }
+
+    /// Receives one batch; returns how many datagrams there were.
+    pub(super) fn receive(
+        &mut self,
+        socket: &Socket,
+        truncated: &mut u64,
+        deliver: &mut dyn FnMut(SocketAddr, &mut [u8]),
+    ) -> io::Result<usize> {
+        let mut addresses = [MaybeUninit::<Address>::uninit(); RECEIVE];
+        let mut controls = [MaybeUninit::<Control>::uninit(); RECEIVE];
+        // SAFETY: all-zero bytes are a valid iovec and a valid mmsghdr.
+        let (mut vectors, mut headers): ([libc::iovec; RECEIVE], [libc::mmsghdr; RECEIVE]) =
+            unsafe { (mem::zeroed(), mem::zeroed()) };
+        for (index, buffer) in self.slab.chunks_exact_mut(STRIDE).enumerate() {
+            vectors[index] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let header = &mut headers[index].msg_hdr;
+            header.msg_name = addresses[index].as_mut_ptr().cast();
+            header.msg_namelen = size_of::<Address>() as libc::socklen_t;
+            header.msg_iov = &raw mut vectors[index];
+            header.msg_iovlen = 1;
+            header.msg_control = controls[index].as_mut_ptr().cast();
+            header.msg_controllen = CONTROL as _;
+        }
+        // SAFETY: every header points at arrays that outlive the call, with their true sizes.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                RECEIVE as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        let mut datagrams = 0;
+        for (index, header) in headers.iter().enumerate().take(count) {
+            // SAFETY: the kernel has filled this header and what it points at; all of it is still there.
+            let (from, segment) = unsafe { (address(&header.msg_hdr), gro_segment(&header.msg_hdr)) };
+            let bytes = self.slab.get_mut(index * STRIDE..index * STRIDE + header.msg_len as usize);
+            let (Some(from), Some(bytes)) = (from, bytes) else { continue };
+            if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+                *truncated += 1;
+                datagrams += 1;
+                continue;
+            }
+            if bytes.is_empty() {
+                datagrams += 1;
+                deliver(from, bytes);
+                continue;
+            }
+            let segment = segment.unwrap_or(bytes.len()).max(1);
+            for segment in bytes.chunks_mut(segment) {
+                datagrams += 1;
+                deliver(from, segment);
+            }
+        }
+        Ok(datagrams)
+    }
+
+    /// Sends from the front of `outbox`, as much as one call takes; returns how many datagrams left. An error is about
+    /// the first one.
+    pub(super) fn send(&mut self, socket: &Socket, ipv6: bool, outbox: &Outbox) -> io::Result<usize> {
+        let sent = self.send_once(socket, ipv6, outbox);
+        match sent {
+            // A device that cannot split after all says EIO (a checksum it cannot make) or EINVAL.
+            Err(error) if self.gso && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) => {
+                self.gso = false;
+                self.send_once(socket, ipv6, outbox)
+            }
+            sent => sent,
+        }
+    }
+
+    fn send_once(&self, socket: &Socket, ipv6: bool, outbox: &Outbox) -> io::Result<usize> {
+        let mut addresses = [MaybeUninit::<Address>::uninit(); SEND];
+        let mut controls = [MaybeUninit::<Control>::uninit(); SEND];
+        let mut runs = [0_usize; SEND];
+        // SAFETY: all-zero bytes are a valid iovec and a valid mmsghdr.
+        let (mut vectors, mut headers): ([libc::iovec; SEGMENTS], [libc::mmsghdr; SEND]) =
+            unsafe { (mem::zeroed(), mem::zeroed()) };
+        let mut waiting = outbox.iter().peekable();
+        let (mut messages, mut segments) = (0, 0);
+        while messages < SEND
+            && segments < SEGMENTS
+            && let Some((to, first)) = waiting.next()
+        {
+            let start = segments;
+            let mut bytes = first.len();
+            vectors[segments] = vector(first);
+            segments += 1;
+            // A run: the same peer, equal sizes, only the last may be shorter.
+            let mut last = first.len();
+            while self.gso
+                && segments < SEGMENTS
+                && segments - start < MAX_GSO
+                && let Some((_, next)) = waiting.next_if(|(next_to, next)| {
+                    *next_to == to
+                        && !next.is_empty()
+                        && last == first.len()
+                        && next.len() <= first.len()
+                        && bytes + next.len() <= MAX_GSO_BYTES
+                })
+            {
+                last = next.len();
+                bytes += last;
+                vectors[segments] = vector(next);
+                segments += 1;
+            }
+            let header = &mut headers[messages].msg_hdr;
+            header.msg_namelen = write_address(&mut addresses[messages], for_family(to, ipv6));
+            header.msg_name = addresses[messages].as_mut_ptr().cast();
+            header.msg_iov = &raw mut vectors[start];
+            header.msg_iovlen = (segments - start) as _;
+            if segments - start > 1 {
+                // SAFETY: the control buffer is aligned, outlives the call below and holds CMSG_SPACE(2) bytes.
+                unsafe { write_gso_segment(header, &mut controls[messages], first.len() as u16) };
+            }
+            runs[messages] = segments - start;
+            messages += 1;
+        }
+        if messages == 0 {
+            return Ok(0);
+        }
+        // SAFETY: every header points at arrays that outlive the call, with their true sizes; the slab that the
+        // vectors point into is borrowed with `outbox` and only read.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                messages as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+            )
+        };
+        let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
+        Ok(runs.iter().take(sent).sum())
+    }
+
+    /// How many datagrams the kernel has dropped because the receive buffer was full.
+    pub(super) fn dropped(&self, socket: &Socket) -> u64 {
+        let mut figures = [0_u32; 16];
+        let mut size = size_of_val(&figures) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `size` bytes, which is what `figures` has.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                figures.as_mut_ptr().cast(),
+                &raw mut size,
+            )
+        };
+        let drops = libc::SK_MEMINFO_DROPS as usize;
+        if result == 0 && size as usize >= (drops + 1) * 4 { u64::from(figures[drops]) } else { 0 }
+    }
+}
+
+fn vector(bytes: &[u8]) -> libc::iovec {
+    // The kernel only reads what a sending call points at.
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads one int.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Writes `to` as the kernel wants it and returns its length.
+fn write_address(place: &mut MaybeUninit<Address>, to: SocketAddr) -> libc::socklen_t {
+    match to {
+        SocketAddr::V4(v4) => {
+            let v4 = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            place.write(Address { v4 });
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(v6) => {
+            let v6 = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            place.write(Address { v6 });
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}
+
+/// Whom a received message is from.
+///
+/// # Safety
+///
+/// The kernel must have filled `header`, and what `msg_name` points at must be an [`Address`] that is still there.
+unsafe fn address(header: &libc::msghdr) -> Option<SocketAddr> {
+    let place = header.msg_name.cast::<Address>();
+    let len = header.msg_namelen as usize;
+    if len < size_of::<libc::sockaddr_in>() {
+        return None;
+    }
+    // SAFETY: the kernel has written `len` bytes, and each family is read only if they are all its own.
+    unsafe {
+        match i32::from((*place).any) {
+            libc::AF_INET => {
+                let v4 = (*place).v4;
+                let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            }
+            libc::AF_INET6 if len >= size_of::<libc::sockaddr_in6>() => {
+                let v6 = (*place).v6;
+                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+                Some(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), 0, v6.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The size of the datagrams that the kernel has joined; `None` if it is only one.
+///
+/// # Safety
+///
+/// The kernel must have filled `header`, and what `msg_control` points at must still be there.
+unsafe fn gro_segment(header: &libc::msghdr) -> Option<usize> {
+    // SAFETY: the macros walk the control messages within `msg_controllen`, which the kernel has set; the payload of
+    // UDP_GRO is an int.
+    unsafe {
+        let mut control = libc::CMSG_FIRSTHDR(header);
+        while !control.is_null() {
+            if (*control).cmsg_level == libc::SOL_UDP && (*control).cmsg_type == libc::UDP_GRO {
+                let size = libc::CMSG_DATA(control).cast::<libc::c_int>().read_unaligned();
+                return usize::try_from(size).ok().filter(|size| *size > 0);
+            }
+            control = libc::CMSG_NXTHDR(header, control);
+        }
+    }
+    None
+}
+
+/// Asks the kernel to split a message into datagrams of `size` bytes.
+///
+/// # Safety
+///
+/// `place` must outlive the use of `header`.
+unsafe fn write_gso_segment(header: &mut libc::msghdr, place: &mut MaybeUninit<Control>, size: u16) {
+    place.write(Control([0; CONTROL]));
+    header.msg_control = place.as_mut_ptr().cast();
+    // SAFETY: `place` is aligned for cmsghdr and larger than CMSG_SPACE(2), so the first control message fits.
+    unsafe {
+        header.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as libc::c_uint) as _;
+        let control = libc::CMSG_FIRSTHDR(header);
+        (*control).cmsg_level = libc::SOL_UDP;
+        (*control).cmsg_type = libc::UDP_SEGMENT;
+        (*control).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as libc::c_uint) as _;
+        libc::CMSG_DATA(control).cast::<u16>().write_unaligned(size);
+    }
+}

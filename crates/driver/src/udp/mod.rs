@@ -1,0 +1,27 @@
+//! UDP.
+//!
+//! ```text
+//!     Network -- bind --> DatagramSocket --receive--> [simulator] --> transport::{Server, Client} --> sink
+//!                                        <---send---- [simulator] <-- outbox <-- poll_transmit
+//! ```
+//!
+//! The socket shell makes no protocol decisions: it moves datagrams in batches, counts every error, and closes and
+//! repeats nothing because of one.
+
+mod config;
+mod dial;
+mod driver;
+#[cfg(target_os = "linux")]
+mod kernel;
+mod memory;
+mod outbox;
+mod port;
+#[cfg(any(not(target_os = "linux"), test))]
+mod portable;
+mod socket;
+
+pub use config::{Access, DEFAULT_PROTOCOL_ID, UdpConfig};
+pub use driver::UdpDriver;
+pub use memory::{MemoryNetwork, MemorySocket};
+pub use outbox::Outbox;
+pub use socket::{BufferSizes, DatagramSocket, Network, OsNetwork, SocketStats, UdpSocket};

@@ -1,0 +1,77 @@
+//! Batches on every system: quinn-udp receives, one call per datagram sends.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use socket2::Socket;
+
+use super::outbox::Outbox;
+use super::socket::for_family;
+
+/// The buffers of one socket's batches.
+pub(super) struct Batched {
+    state: UdpSocketState,
+    slab: Box<[u8]>,
+    /// Bytes per buffer: all segments that the system may join.
+    stride: usize,
+}
+
+impl std::fmt::Debug for Batched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batched").finish_non_exhaustive()
+    }
+}
+
+impl Batched {
+    pub(super) fn new(socket: &Socket, _local: SocketAddr) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(socket))?;
+        // A joined buffer holds at most one IP packet's worth of payload.
+        let stride = 1 << 16;
+        // Zeroed memory of this size is not resident before it is written to.
+        let slab = vec![0; stride * quinn_udp::BATCH_SIZE].into_boxed_slice();
+        Ok(Self { state, slab, stride })
+    }
+
+    /// Receives one batch; returns how many datagrams there were.
+    pub(super) fn receive(
+        &mut self,
+        socket: &Socket,
+        truncated: &mut u64,
+        deliver: &mut dyn FnMut(SocketAddr, &mut [u8]),
+    ) -> io::Result<usize> {
+        let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
+        let mut chunks = self.slab.chunks_exact_mut(self.stride);
+        let mut buffers: [IoSliceMut<'_>; quinn_udp::BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        let count = self.state.recv(UdpSockRef::from(socket), &mut buffers, &mut metas)?;
+        let mut datagrams = 0;
+        for (meta, buffer) in metas.iter().zip(&mut buffers).take(count) {
+            let Some(bytes) = buffer.get_mut(..meta.len) else {
+                *truncated += 1;
+                continue;
+            };
+            if bytes.is_empty() {
+                datagrams += 1;
+                deliver(meta.addr, bytes);
+                continue;
+            }
+            for segment in bytes.chunks_mut(meta.stride.max(1)) {
+                datagrams += 1;
+                deliver(meta.addr, segment);
+            }
+        }
+        Ok(datagrams)
+    }
+
+    /// Sends the first datagram of `outbox`; returns how many left.
+    pub(super) fn send(&mut self, socket: &Socket, ipv6: bool, outbox: &Outbox) -> io::Result<usize> {
+        let Some((to, datagram)) = outbox.iter().next() else { return Ok(0) };
+        socket.send_to(datagram, &for_family(to, ipv6).into()).map(|_| 1)
+    }
+
+    /// The system does not tell how many datagrams it dropped.
+    pub(super) fn dropped(&self, _socket: &Socket) -> u64 {
+        0
+    }
+}

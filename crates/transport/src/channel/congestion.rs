@@ -1,0 +1,348 @@
+//! How much reliable data the path bears.
+//!
+//! A controller after BBR (Cardwell, Cheng, Gunn, Yeganeh, Jacobson: "BBR: Congestion-Based Congestion Control", ACM
+//! Queue 14(5), 2016; delivery rate and aggregation as in draft-cardwell-iccrg-bbr-congestion-control-00 and -02): it
+//! sends at the rate at which data has been seen to arrive, and keeps little more on its way than the path holds
+//! without queueing. Two reasons against a controller that waits for losses, like CUBIC: at 1 % of random loss it
+//! leaves most of the link idle, and without random loss it fills the queue in front of the game's own traffic.
+//!
+//! Departures: start-up also ends when the round-trip time rises (as HyStart++, RFC 9406, ends slow start), the pace
+//! stays 1 % below the estimate, and the probe for the smallest round-trip time keeps half the path filled (BBRv2).
+
+use std::time::Duration;
+
+use super::rtt::Rtt;
+use super::sent::{Settled, Snapshot};
+use crate::Mono;
+
+/// The window before anything is known of the path; RFC 9002 §7.2.
+const INITIAL_WINDOW: u64 = 12_000;
+
+/// The least window, in packets.
+const MIN_PACKETS: u64 = 4;
+
+/// Gains are in percent. Start-up doubles the rate per round trip: 2 / ln 2.
+const STARTUP_GAIN: u64 = 289;
+const DRAIN_GAIN: u64 = 35;
+const CRUISE_WINDOW_GAIN: u64 = 200;
+
+/// One round of probing for more, one of draining what that queued, six at the estimate.
+const CYCLE: [u64; 8] = [125, 75, 100, 100, 100, 100, 100, 100];
+
+/// A little less than the estimate, so that a queue which is there goes away.
+const MARGIN: u64 = 99;
+
+/// For how many round trips the best delivery rate counts.
+const BANDWIDTH_ROUNDS: u64 = 10;
+
+/// How often the smallest round-trip time is looked for again, and for how long.
+const PROBE_RTT_EVERY: Duration = Duration::from_secs(10);
+const PROBE_RTT_FOR: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Startup,
+    Drain,
+    Cruise,
+    ProbeRtt { until: Mono },
+}
+
+/// The state of the controller.
+#[derive(Debug)]
+pub(super) struct Congestion {
+    packet: u64,
+    mode: Mode,
+    /// Bytes that have arrived, and when that was noticed last.
+    delivered: u64,
+    delivered_at: Mono,
+    /// Departure of the newest packet that has been acknowledged.
+    first_sent_at: Mono,
+    /// Rates are judged leniently until this many bytes have arrived: the application had nothing to send.
+    app_limited_until: u64,
+    bandwidth: MaxFilter,
+    /// Round trips: a round is over when a packet that was sent after its beginning is acknowledged.
+    round: u64,
+    round_ends: u64,
+    /// The smallest round-trip time of this round and of the one before, and samples in this round.
+    round_rtt: Duration,
+    last_round_rtt: Duration,
+    round_samples: u32,
+    full_bandwidth: u64,
+    full_rounds: u32,
+    cycle: usize,
+    cycle_at: Mono,
+    min_rtt: Option<Duration>,
+    min_rtt_at: Mono,
+    /// Acks arrive in lumps where an end works in ticks; the window has to bridge them.
+    aggregation: MaxFilter,
+    epoch_at: Mono,
+    epoch_acked: u64,
+    /// What the acks that are being processed have told.
+    newest: Option<(Mono, Snapshot)>,
+    acked: u64,
+}
+
+impl Congestion {
+    pub(super) fn new(now: Mono, packet: usize) -> Self {
+        Self {
+            packet: packet as u64,
+            mode: Mode::Startup,
+            delivered: 0,
+            delivered_at: now,
+            first_sent_at: now,
+            app_limited_until: 0,
+            bandwidth: MaxFilter::new(),
+            round: 0,
+            round_ends: 0,
+            round_rtt: Duration::MAX,
+            last_round_rtt: Duration::MAX,
+            round_samples: 0,
+            full_bandwidth: 0,
+            full_rounds: 0,
+            cycle: 2,
+            cycle_at: now,
+            min_rtt: None,
+            min_rtt_at: now,
+            aggregation: MaxFilter::new(),
+            epoch_at: now,
+            epoch_acked: 0,
+            newest: None,
+            acked: 0,
+        }
+    }
+
+    /// A packet leaves while `in_flight` bytes are on their way.
+    pub(super) fn on_sent(&mut self, now: Mono, in_flight: usize) -> Snapshot {
+        if in_flight == 0 {
+            self.first_sent_at = now;
+            self.delivered_at = now;
+        }
+        Snapshot {
+            delivered: self.delivered,
+            delivered_at: self.delivered_at,
+            first_sent_at: self.first_sent_at,
+            app_limited: self.app_limited_until > self.delivered,
+        }
+    }
+
+    /// The application has nothing more to send for now, though more could.
+    pub(super) fn on_app_limited(&mut self, in_flight: usize) {
+        self.app_limited_until = (self.delivered + in_flight as u64).max(1);
+    }
+
+    /// One packet of an ack.
+    pub(super) fn on_acked(&mut self, now: Mono, packet: &Settled) {
+        self.delivered += packet.size as u64;
+        self.acked += packet.size as u64;
+        self.delivered_at = now;
+        if self.newest.is_none_or(|(_, newest)| packet.snapshot.delivered >= newest.delivered) {
+            self.newest = Some((packet.sent_at, packet.snapshot));
+        }
+    }
+
+    /// All packets of an ack have been told of; `latest` is its round-trip time, `in_flight` what is still
+    /// on its way.
+    pub(super) fn on_ack_end(&mut self, now: Mono, latest: Option<Duration>, in_flight: usize) {
+        let acked = std::mem::take(&mut self.acked);
+        let Some((sent_at, snapshot)) = self.newest.take() else { return };
+        self.first_sent_at = sent_at;
+        let new_round = snapshot.delivered >= self.round_ends;
+        if new_round {
+            self.round += 1;
+            self.round_ends = self.delivered;
+            self.last_round_rtt = if self.round_samples > 0 { self.round_rtt } else { Duration::MAX };
+            self.round_rtt = Duration::MAX;
+            self.round_samples = 0;
+        }
+        if let Some(latest) = latest {
+            self.round_rtt = self.round_rtt.min(latest);
+            self.round_samples += 1;
+            self.note_rtt(now, latest);
+        }
+        let interval = sent_at.since(snapshot.first_sent_at).max(now.since(snapshot.delivered_at));
+        if interval >= self.min_rtt.unwrap_or(Duration::MAX).min(Duration::from_millis(1)) && !interval.is_zero() {
+            let rate = per_second(self.delivered - snapshot.delivered, interval);
+            if !snapshot.app_limited || rate >= self.bandwidth.get() {
+                self.bandwidth.update(self.round, rate);
+            }
+        }
+        self.note_aggregation(now, acked);
+        if new_round && self.mode == Mode::Startup {
+            self.check_full(snapshot.app_limited);
+        }
+        self.step(now, in_flight as u64);
+    }
+
+    fn note_rtt(&mut self, now: Mono, latest: Duration) {
+        let expired = now.since(self.min_rtt_at) > PROBE_RTT_EVERY;
+        if self.min_rtt.is_none_or(|min| latest <= min) || expired {
+            // A minimum that has become too old is looked for again before it is believed to have risen.
+            if expired && self.min_rtt.is_some_and(|min| latest > min) && self.mode == Mode::Cruise {
+                self.mode = Mode::ProbeRtt { until: now + PROBE_RTT_FOR };
+            }
+            self.min_rtt = Some(latest);
+            self.min_rtt_at = now;
+        }
+    }
+
+    /// How much more than expected has been acknowledged at once.
+    fn note_aggregation(&mut self, now: Mono, acked: u64) {
+        let expected = bytes_in(self.bandwidth.get(), now.since(self.epoch_at));
+        if self.epoch_acked <= expected {
+            self.epoch_at = now;
+            self.epoch_acked = 0;
+            self.epoch_acked += acked;
+            self.aggregation.update(self.round, acked.min(self.bdp(100)));
+            return;
+        }
+        self.epoch_acked += acked;
+        let extra = (self.epoch_acked - expected).min(bytes_in(self.bandwidth.get(), Duration::from_millis(100)));
+        self.aggregation.update(self.round, extra);
+    }
+
+    /// Start-up is over when the rate no longer grows, or a queue does.
+    fn check_full(&mut self, app_limited: bool) {
+        let min = self.min_rtt.unwrap_or(Duration::MAX);
+        let queue = (min / 8).clamp(Duration::from_millis(4), Duration::from_millis(16));
+        let queueing = self.last_round_rtt != Duration::MAX && self.last_round_rtt > min.saturating_add(queue);
+        if app_limited {
+            return;
+        }
+        if self.bandwidth.get() * 4 >= self.full_bandwidth * 5 {
+            self.full_bandwidth = self.bandwidth.get();
+            self.full_rounds = 0;
+        } else {
+            self.full_rounds += 1;
+        }
+        if self.full_rounds >= 3 || queueing {
+            self.mode = Mode::Drain;
+        }
+    }
+
+    fn step(&mut self, now: Mono, in_flight: u64) {
+        let min_rtt = self.min_rtt.unwrap_or(Duration::ZERO);
+        match self.mode {
+            Mode::Startup => {}
+            Mode::Drain => {
+                if in_flight <= self.bdp(100) {
+                    self.enter_cruise(now);
+                }
+            }
+            Mode::Cruise => {
+                let gain = CYCLE[self.cycle];
+                let over = now.since(self.cycle_at) > min_rtt;
+                let drained = gain < 100 && in_flight <= self.bdp(100);
+                let filled = gain <= 100 || in_flight >= self.bdp(gain) || now.since(self.cycle_at) > min_rtt * 2;
+                if over && filled || drained {
+                    self.cycle = (self.cycle + 1) % CYCLE.len();
+                    self.cycle_at = now;
+                }
+            }
+            Mode::ProbeRtt { until } => {
+                if now >= until {
+                    self.min_rtt_at = now;
+                    self.enter_cruise(now);
+                }
+            }
+        }
+    }
+
+    fn enter_cruise(&mut self, now: Mono) {
+        self.mode = Mode::Cruise;
+        self.cycle = 2;
+        self.cycle_at = now;
+    }
+
+    /// What the path holds without queueing, times `gain` percent.
+    fn bdp(&self, gain: u64) -> u64 {
+        let min_rtt = self.min_rtt.unwrap_or(Duration::ZERO);
+        bytes_in(self.bandwidth.get() * gain / 100, min_rtt)
+    }
+
+    /// How many bytes may be on their way.
+    pub(super) fn window(&self) -> usize {
+        if self.bandwidth.get() == 0 {
+            return INITIAL_WINDOW as usize;
+        }
+        let bdp = match self.mode {
+            Mode::Startup | Mode::Drain => self.bdp(STARTUP_GAIN).max(INITIAL_WINDOW),
+            Mode::Cruise => self.bdp(CRUISE_WINDOW_GAIN),
+            Mode::ProbeRtt { .. } => self.bdp(50),
+        };
+        let window = bdp + self.aggregation.get() + 2 * self.packet;
+        // The history of sent packets bounds what can be on its way.
+        window.clamp(MIN_PACKETS * self.packet, super::sent::HISTORY as u64 * 7 / 8 * self.packet) as usize
+    }
+
+    /// At how many bytes per second to send; `None` before anything is known.
+    pub(super) fn rate(&self, rtt: &Rtt) -> Option<u64> {
+        let smoothed = rtt.smoothed()?.max(Duration::from_millis(1));
+        let gain = match self.mode {
+            Mode::Startup => STARTUP_GAIN,
+            Mode::Drain => DRAIN_GAIN,
+            Mode::Cruise => CYCLE[self.cycle] * MARGIN / 100,
+            Mode::ProbeRtt { .. } => 100,
+        };
+        // The windows that may always be used, so that one bad sample does not silence the link.
+        let least = if self.mode == Mode::Startup { INITIAL_WINDOW * 2 } else { MIN_PACKETS * self.packet };
+        Some((self.bandwidth.get() * gain / 100).max(per_second(least, smoothed)))
+    }
+
+    /// The delivery rate of the path in bytes per second; 0 before anything is known.
+    pub(super) fn bandwidth(&self) -> u64 {
+        self.bandwidth.get()
+    }
+}
+
+/// The largest value of the last [`BANDWIDTH_ROUNDS`] rounds: the three best, each newer than the one before
+/// (Kathleen Nichols' windowed filter, as in Linux' `win_minmax`).
+#[derive(Debug)]
+struct MaxFilter {
+    best: [(u64, u64); 3],
+}
+
+impl MaxFilter {
+    const fn new() -> Self {
+        Self { best: [(0, 0); 3] }
+    }
+
+    const fn get(&self) -> u64 {
+        self.best[0].1
+    }
+
+    fn update(&mut self, round: u64, value: u64) {
+        let new = (round, value);
+        if value >= self.best[0].1 || round - self.best[2].0 > BANDWIDTH_ROUNDS {
+            self.best = [new; 3];
+            return;
+        }
+        if value >= self.best[1].1 {
+            self.best[1] = new;
+            self.best[2] = new;
+        } else if value >= self.best[2].1 {
+            self.best[2] = new;
+        }
+        let age = round - self.best[0].0;
+        if age > BANDWIDTH_ROUNDS {
+            self.best = [self.best[1], self.best[2], new];
+            if round - self.best[0].0 > BANDWIDTH_ROUNDS {
+                self.best = [self.best[1], self.best[2], new];
+            }
+        } else if self.best[1].0 == self.best[0].0 && age > BANDWIDTH_ROUNDS / 4 {
+            self.best[1] = new;
+            self.best[2] = new;
+        } else if self.best[2].0 == self.best[1].0 && age > BANDWIDTH_ROUNDS / 2 {
+            self.best[2] = new;
+        }
+    }
+}
+
+/// Rates are clamped to 10 GB/s.
+fn per_second(bytes: u64, time: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX).min(10_000_000_000)
+}
+
+fn bytes_in(rate: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
+}

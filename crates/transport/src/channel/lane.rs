@@ -1,0 +1,197 @@
+//! One channel of one link: its queues and its place among the others.
+
+use super::queue::Queue;
+use super::send_buffer::SendBuffer;
+use super::stream::StreamReceiver;
+use super::unordered::UnorderedReceiver;
+use super::{ChannelConfig, ChannelId, ChannelKind, LinkConfig, Pressure, Side};
+
+/// One channel of one link.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) id: ChannelId,
+    pub(super) priority: u8,
+    weight: u64,
+    /// Bytes that have left, divided by the weight: among equals the one that has had least is next.
+    served: u64,
+    max_message: usize,
+    queue_cap: usize,
+    pub(super) kind: LaneKind,
+}
+
+#[derive(Debug)]
+pub(super) enum LaneKind {
+    Unreliable { queue: Queue, newest: Newest },
+    Ordered { send: SendBuffer, receive: StreamReceiver },
+    Unordered { send: SendBuffer, receive: UnorderedReceiver },
+}
+
+/// What a sequenced channel has delivered last; everything before it is stale.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Newest {
+    /// The channel is not sequenced.
+    Any,
+    /// By the number of the packet: messages of one packet are in order.
+    Packet(Option<u64>),
+    /// By the id of the message.
+    Id(Option<u16>),
+}
+
+impl Lane {
+    pub(super) fn new(config: &LinkConfig, id: ChannelId, channel: &ChannelConfig) -> Self {
+        let first = config.first_packet_number;
+        let incoming = channel.max_message(match config.side {
+            Side::Server => Side::Client,
+            Side::Client => Side::Server,
+        });
+        let kind = match channel.kind {
+            ChannelKind::Unreliable => {
+                LaneKind::Unreliable { queue: Queue::new(channel, config.side, first), newest: Newest::Any }
+            }
+            ChannelKind::UnreliableSequenced => LaneKind::Unreliable {
+                queue: Queue::new(channel, config.side, first),
+                newest: if channel.fragmented { Newest::Id(None) } else { Newest::Packet(None) },
+            },
+            ChannelKind::ReliableOrdered => LaneKind::Ordered {
+                send: SendBuffer::new(true, first),
+                receive: StreamReceiver::new(first, config.stream_window(), incoming),
+            },
+            ChannelKind::ReliableUnordered => LaneKind::Unordered {
+                send: SendBuffer::new(false, first),
+                receive: UnorderedReceiver::new(first, incoming),
+            },
+        };
+        Self {
+            id,
+            priority: channel.priority,
+            weight: u64::from(channel.weight.max(1)),
+            served: 0,
+            max_message: channel.max_message(config.side),
+            queue_cap: channel.queue_cap(config.side),
+            kind,
+        }
+    }
+
+    /// The largest message that may be sent.
+    pub(super) const fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    /// What is queued or not acknowledged, in charged bytes.
+    pub(super) fn charged(&self) -> usize {
+        match &self.kind {
+            LaneKind::Unreliable { queue, .. } => queue.charged(),
+            LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => send.charged(),
+        }
+    }
+
+    /// Whether a reliable message of this length still fits.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        self.charged() + length + ChannelConfig::MESSAGE_COST <= self.queue_cap
+    }
+
+    pub(super) fn pressure(&self) -> Pressure {
+        if !self.has_room(self.max_message) {
+            Pressure::Full
+        } else if self.charged() > self.queue_cap / 2 {
+            Pressure::Pressing
+        } else {
+            Pressure::Ok
+        }
+    }
+
+    /// Whether something could leave if the network allowed it.
+    pub(super) fn has_work(&self) -> bool {
+        match &self.kind {
+            LaneKind::Unreliable { queue, .. } => !queue.is_empty(),
+            LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => send.has_work(),
+        }
+    }
+
+    pub(super) const fn is_reliable(&self) -> bool {
+        !matches!(self.kind, LaneKind::Unreliable { .. })
+    }
+
+    pub(super) fn send_buffer(&mut self) -> Option<&mut SendBuffer> {
+        match &mut self.kind {
+            LaneKind::Unreliable { .. } => None,
+            LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => Some(send),
+        }
+    }
+
+    pub(super) const fn served(&self) -> u64 {
+        self.served
+    }
+
+    /// Notes that this many bytes have left.
+    pub(super) fn serve(&mut self, bytes: usize) {
+        self.served += bytes as u64 * 256 / self.weight;
+    }
+
+    /// Something is queued again: the time without work gives no claim.
+    pub(super) fn join(&mut self, clock: u64) {
+        self.served = self.served.max(clock);
+    }
+
+    /// Gives memory back that is not in use.
+    pub(super) fn trim(&mut self) {
+        match &mut self.kind {
+            LaneKind::Unreliable { queue, .. } => queue.trim(),
+            LaneKind::Ordered { send, receive } => {
+                send.trim();
+                receive.trim();
+            }
+            LaneKind::Unordered { send, receive } => {
+                send.trim();
+                receive.trim();
+            }
+        }
+    }
+
+    /// Bytes of heap in use.
+    pub(super) fn heap(&self) -> usize {
+        match &self.kind {
+            LaneKind::Unreliable { queue, .. } => queue.heap(),
+            LaneKind::Ordered { send, receive } => send.heap() + receive.heap(),
+            LaneKind::Unordered { send, receive } => send.heap() + receive.heap(),
+        }
+    }
+}
+
+impl Newest {
+    /// Whether a message of this packet and id is not older than what was delivered; if so it is the newest now.
+    pub(super) fn admit(&mut self, packet: u64, id: Option<u16>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Packet(newest) => {
+                let fresh = newest.is_none_or(|newest| !super::number::is_before(packet, newest));
+                if fresh {
+                    *newest = Some(packet);
+                }
+                fresh
+            }
+            Self::Id(newest) => {
+                let fresh = Self::is_fresh(*newest, id);
+                if fresh {
+                    *newest = id;
+                }
+                fresh
+            }
+        }
+    }
+
+    /// Whether [`admit`](Self::admit) would say yes to a message with an id.
+    pub(super) fn would_admit(&self, id: u16) -> bool {
+        match self {
+            Self::Id(newest) => Self::is_fresh(*newest, Some(id)),
+            Self::Any | Self::Packet(_) => true,
+        }
+    }
+
+    fn is_fresh(newest: Option<u16>, id: Option<u16>) -> bool {
+        match (newest, id) {
+            (Some(newest), Some(id)) => super::number::is_before_u16(newest, id),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! One end of a connection.
+
+mod closing;
+mod receive;
+mod state;
+mod transmit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::closing::Closing;
+use self::state::State;
+use super::lane::LaneKind;
+use super::sent::Sent;
+use super::{Backlog, ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt, SendError};
+use crate::{Mono, Random};
+
+/// How long a link is quiet before it gives the memory of its queues back.
+const TRIM_AFTER: Duration = Duration::from_secs(5);
+
+/// No probe for lost packets waits longer, unless the round trip itself does.
+const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the wait for an ack is doubled at most: a dead path costs two packets per wait, and the idle timeout ends
+/// it soon.
+const MAX_DOUBLINGS: u32 = 2;
+
+/// One end of a connection: turns messages into packets and packets into messages, with the promises of
+/// [`ChannelKind`](super::ChannelKind).
+///
+/// The caller moves packets between two links, as it can: they may be lost, doubled and reordered, but not changed or
+/// forged (sealing takes care of that). Per update it
+///
+/// 1. gives every packet that has arrived to [`handle_packet`](Self::handle_packet); a [`Violation`](super::Violation)
+///    means that the peer is not a correct one, and the link must not be used any more but to close it;
+/// 2. calls [`handle_timeout`](Self::handle_timeout) if [`poll_timeout`](Self::poll_timeout) has come;
+/// 3. takes events from [`poll_event`](Self::poll_event) until there are none;
+/// 4. queues messages with [`send`](Self::send);
+/// 5. takes packets from [`poll_packet`](Self::poll_packet) until there are none. All of them must leave, or count as
+///    lost.
+///
+/// Steps may be left out and repeated in any order. Nothing happens between the calls: a link whose timeout is ignored
+/// resends nothing. `now` may be older in one call than in the one before, e.g. when the kernel recorded the arrival of
+/// a packet; the better the arrival times, the better the round-trip time.
+///
+/// A link without traffic costs nothing: [`has_work`](Self::has_work) and [`poll_timeout`](Self::poll_timeout) are
+/// cheap, and there is no timer. After [`LinkEvent::Closed`] or [`LinkEvent::RemoteClosed`] only goodbyes are written.
+#[derive(Debug)]
+pub struct Link {
+    config: Arc<LinkConfig>,
+    sent: Sent,
+    state: State,
+    closing: Closing,
+    /// Numbers until one is left out.
+    skip_in: u64,
+    /// Probes that may leave whatever the window says.
+    probes: u8,
+    /// Probe timeouts since the last ack.
+    timeouts: u32,
+    /// From when the next probe timeout counts.
+    probe_from: Mono,
+    /// Packets in a row that asked for no ack.
+    unasking: u32,
+    slow_reported: bool,
+    next_receipt: u64,
+    active_at: Mono,
+    trimmed: bool,
+}
+
+impl Link {
+    /// A link without history. Randomness is taken once, to choose which packet numbers are left out.
+    pub fn new(config: &Arc<LinkConfig>, now: Mono, random: &mut dyn Random) -> Self {
+        let mut state = State::new(config, now, random.u64());
+        Self {
+            config: Arc::clone(config),
+            sent: Sent::new(config.first_packet_number),
+            skip_in: state.draw_skip(),
+            state,
+            closing: Closing::default(),
+            probes: 0,
+            timeouts: 0,
+            probe_from: now,
+            unasking: 0,
+            slow_reported: false,
+            next_receipt: 0,
+            active_at: now,
+            trimmed: true,
+        }
+    }
+
+    /// Queues one whole message. On an unreliable channel whose queue is full a message is dropped, as its
+    /// [`DropPolicy`](super::DropPolicy) says; that is no error.
+    pub fn send(&mut self, now: Mono, channel: ChannelId, message: &[u8]) -> Result<(), SendError> {
+        self.queue(now, channel, message, None)
+    }
+
+    /// The same for a reliable channel, with a [`LinkEvent::Delivered`] once the peer has got the message. Messages of
+    /// unreliable channels never earn one.
+    pub fn send_with_receipt(&mut self, now: Mono, channel: ChannelId, message: &[u8]) -> Result<Receipt, SendError> {
+        let receipt = Receipt(self.next_receipt);
+        self.queue(now, channel, message, Some(receipt))?;
+        self.next_receipt += 1;
+        Ok(receipt)
+    }
+
+    fn queue(
+        &mut self,
+        now: Mono,
+        channel: ChannelId,
+        message: &[u8],
+        receipt: Option<Receipt>,
+    ) -> Result<(), SendError> {
+        if !self.closing.is_open() {
+            return Err(SendError::NotConnected);
+        }
+        let Some(lane) = self.state.lanes.get_mut(usize::from(channel.0)) else {
+            return Err(SendError::UnknownChannel(channel));
+        };
+        let limit = lane.max_message();
+        if message.len() > limit {
+            return Err(SendError::TooLarge { size: message.len(), limit });
+        }
+        let has_room = lane.has_room(message.len());
+        match &mut lane.kind {
+            LaneKind::Unreliable { queue, .. } => queue.push(message),
+            LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => {
+                if !has_room {
+                    return Err(SendError::QueueFull);
+                }
+                if self.state.reliable_charged == 0 {
+                    self.state.progress_at = now;
+                }
+                let before = send.charged();
+                send.push(message, receipt);
+                self.state.reliable_charged += send.charged() - before;
+            }
+        }
+        self.state.refresh(channel);
+        self.touch(now);
+        Ok(())
+    }
+
+    fn touch(&mut self, now: Mono) {
+        self.active_at = now;
+        self.trimmed = false;
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) and [`poll_packet`](Self::poll_packet) should be called next if
+    /// nothing else happens; `None` if never.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        if self.closing.is_closed() {
+            return None;
+        }
+        let trim = (!self.trimmed).then(|| self.active_at + TRIM_AFTER);
+        let slow = (self.state.reliable_charged > 0 && !self.slow_reported)
+            .then(|| self.state.progress_at + self.config.slow_consumer);
+        [
+            self.state.received.due(),
+            self.sent.loss_at(),
+            self.probe_at(),
+            self.opens_at(),
+            self.closing.due(),
+            self.state.reassembly.expires_at(),
+            slow,
+            trim,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When the ack of something that holds others up will have been waited for too long.
+    fn probe_at(&self) -> Option<Mono> {
+        let waiting = self.sent.reliable_in_flight() > 0 || self.sent.in_flight() > 0 && self.state.reliable_waits();
+        waiting.then(|| {
+            let base = self.state.rtt.probe_timeout(self.config.max_ack_delay);
+            let backed_off = base * (1 << self.timeouts.min(MAX_DOUBLINGS));
+            self.probe_from + backed_off.min(MAX_PROBE_TIMEOUT.max(base))
+        })
+    }
+
+    /// Lets timers act that have come.
+    pub fn handle_timeout(&mut self, now: Mono) {
+        if self.closing.is_closed() {
+            return;
+        }
+        if self.sent.loss_at().is_some_and(|at| at <= now) {
+            self.detect_losses(now);
+        }
+        if self.probe_at().is_some_and(|at| at <= now) {
+            self.timeouts += 1;
+            self.probe_from = now;
+            self.probes = 2;
+            self.sent.requeue_oldest(2, &mut self.state);
+        }
+        self.state.reassembly.expire(now);
+        let slow = self.state.reliable_charged > 0 && self.state.progress_at + self.config.slow_consumer <= now;
+        if slow && !self.slow_reported {
+            self.slow_reported = true;
+            self.state.events.push_back(LinkEvent::SlowConsumer);
+        }
+        self.advance_closing(now);
+        if !self.trimmed && self.active_at + TRIM_AFTER <= now {
+            // Where something is still under way this looks again later.
+            self.active_at = now;
+            if self.is_idle() {
+                self.trimmed = true;
+                self.sent.trim();
+                self.state.trim();
+            }
+        }
+    }
+
+    fn detect_losses(&mut self, now: Mono) {
+        let rtt = &self.state.rtt;
+        let loss_delay = rtt.loss_delay();
+        let keep = loss_delay + rtt.probe_timeout(self.config.max_ack_delay) * 2;
+        self.sent.detect(now, loss_delay, keep, &mut self.state);
+    }
+
+    /// The next thing that happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<LinkEvent> {
+        self.state.events.pop_front()
+    }
+
+    /// Whether [`poll_packet`](Self::poll_packet) may have something to write, now or soon.
+    pub fn has_work(&self) -> bool {
+        if self.closing.is_closed() {
+            return self.closing.owes_ack();
+        }
+        self.state.has_work() || self.probes > 0 || self.state.received.due().is_some() || self.closing.is_saying()
+    }
+
+    /// Whether nothing is queued, on its way or expected back.
+    pub fn is_idle(&self) -> bool {
+        !self.has_work() && self.state.reliable_charged == 0 && self.sent.reliable_in_flight() == 0
+    }
+
+    /// The largest message that may be sent on `channel`, in bytes; `None` if there is no such channel.
+    pub fn max_message(&self, channel: ChannelId) -> Option<usize> {
+        self.state.lanes.get(usize::from(channel.0)).map(super::lane::Lane::max_message)
+    }
+
+    /// How full the send queue of `channel` is; `None` if there is no such channel.
+    pub fn backlog(&self, channel: ChannelId) -> Option<Backlog> {
+        let lane = self.state.lanes.get(usize::from(channel.0))?;
+        let bytes = lane.charged();
+        let rate = self.state.congestion.bandwidth();
+        let delay = (rate > 0).then(|| Duration::from_secs_f64(bytes as f64 / rate as f64));
+        Some(Backlog { pressure: lane.pressure(), bytes, delay })
+    }
+
+    /// Figures, since the link exists.
+    pub fn stats(&self) -> LinkStats {
+        let state = &self.state;
+        let mut stats = LinkStats {
+            rtt: state.rtt.smoothed(),
+            min_rtt: state.rtt.min(),
+            jitter: state.rtt.deviation(),
+            loss: state.loss.share(),
+            reliable_queued: state.reliable_charged,
+            in_flight: self.sent.bytes_in_flight(),
+            congestion_window: state.congestion.window(),
+            pacing_rate: state.congestion.bandwidth(),
+            reassembly_evicted: state.reassembly.evicted,
+            reassembly_expired: state.reassembly.expired,
+            ..state.counters
+        };
+        for lane in &state.lanes {
+            match &lane.kind {
+                LaneKind::Unreliable { queue, .. } => stats.dropped_full += queue.dropped(),
+                LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => stats.bytes_resent += send.resent(),
+            }
+        }
+        stats
+    }
+
+    /// Bytes of heap that this link has, as far as a peer or the application can make it grow; at most
+    /// [`LinkConfig::heap_cap`].
+    pub fn heap(&self) -> usize {
+        self.sent.heap() + self.state.heap()
+    }
+}

@@ -1,0 +1,187 @@
+//! What arrives.
+
+use super::super::codec::Reader;
+use super::super::lane::LaneKind;
+use super::super::stream::Taken;
+use super::super::wire::{Ack, DELAY_UNIT, Fragment, Frame, Head};
+use super::super::{ChannelId, Side, Violation};
+use super::Link;
+use crate::Mono;
+use std::time::Duration;
+
+type Sink<'s> = dyn FnMut(ChannelId, &[u8]) + 's;
+
+impl Link {
+    /// Takes in one packet; each message that it completes goes to `sink`, valid during the call. `now` may be the time
+    /// at which the packet really arrived.
+    pub fn handle_packet(&mut self, now: Mono, packet: &[u8], sink: &mut Sink<'_>) -> Result<(), Violation> {
+        let mut reader = Reader::new(packet);
+        let head = Head::parse(&mut reader, self.state.received.expected(), self.sent.next());
+        if self.closing.is_closed() {
+            if let Ok(head) = head {
+                self.handle_after_end(now, &head, reader);
+            }
+            return Ok(());
+        }
+        let head = head?;
+        if self.state.received.is_duplicate(head.number) {
+            self.state.counters.packets_duplicate += 1;
+            return Ok(());
+        }
+        if let Some(ack) = &head.ack {
+            // Nothing has happened yet: a lie has no effect but the violation.
+            self.sent.check(ack)?;
+            self.handle_ack(now, ack);
+        }
+        self.state.counters.packets_received += 1;
+        self.state.counters.bytes_received += packet.len() as u64;
+        let asks = !reader.is_empty();
+        if asks {
+            self.touch(now);
+        }
+        let mut taken = Taken::Yes;
+        while !reader.is_empty() && !self.closing.is_closed() {
+            if self.handle_frame(now, head.number, &mut reader, sink)? == Taken::No {
+                taken = Taken::No;
+            }
+        }
+        if taken == Taken::No {
+            self.state.counters.refused_full += 1;
+        }
+        self.state.received.record(now, head.number, taken == Taken::Yes, asks, self.config.max_ack_delay);
+        self.advance_closing(now);
+        Ok(())
+    }
+
+    fn parse_frame<'p>(&self, reader: &mut Reader<'p>) -> Result<Frame<'p>, Violation> {
+        let peer = match self.config.side {
+            Side::Server => Side::Client,
+            Side::Client => Side::Server,
+        };
+        Frame::parse(reader, &self.config.channels, |channel| channel.max_message(peer))
+    }
+
+    fn handle_frame(
+        &mut self,
+        now: Mono,
+        number: u64,
+        reader: &mut Reader<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<Taken, Violation> {
+        match self.parse_frame(reader)? {
+            Frame::Message { channel, id, bytes } => self.handle_message(number, channel, id, bytes, sink),
+            Frame::Fragment { channel, fragment } => self.handle_fragment(now, channel, &fragment, sink),
+            Frame::Stream { channel, offset, bytes } => {
+                let lane = self.state.lanes.get_mut(usize::from(channel.0)).map(|lane| &mut lane.kind);
+                let Some(LaneKind::Ordered { receive, .. }) = lane else { return Err(Violation::WrongChannelKind) };
+                let taken = receive.handle(channel, offset, bytes, sink)?;
+                self.state.refresh(channel);
+                Ok(taken)
+            }
+            Frame::Window { channel, limit } => {
+                let lane = self.state.lanes.get_mut(usize::from(channel.0)).map(|lane| &mut lane.kind);
+                let Some(LaneKind::Ordered { send, .. }) = lane else { return Err(Violation::WrongChannelKind) };
+                send.raise_limit(limit);
+                self.state.refresh(channel);
+                Ok(Taken::Yes)
+            }
+            Frame::Probe => Ok(Taken::Yes),
+            Frame::Close(reason) => {
+                self.handle_close(reason);
+                Ok(Taken::Yes)
+            }
+            Frame::CloseAck => {
+                self.handle_close_ack(now);
+                Ok(Taken::Yes)
+            }
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        number: u64,
+        channel: ChannelId,
+        id: Option<u16>,
+        bytes: &[u8],
+        sink: &mut Sink<'_>,
+    ) -> Result<Taken, Violation> {
+        let lane = self.state.lanes.get_mut(usize::from(channel.0)).map(|lane| &mut lane.kind);
+        match (lane, id) {
+            (Some(LaneKind::Unreliable { newest, .. }), id) => {
+                if newest.admit(number, id) {
+                    sink(channel, bytes);
+                    if let Some(id) = id {
+                        self.state.reassembly.give_up_before(channel, id);
+                    }
+                } else {
+                    self.state.counters.dropped_stale += 1;
+                }
+                Ok(Taken::Yes)
+            }
+            (Some(LaneKind::Unordered { receive, .. }), Some(id)) => receive.handle_message(channel, id, bytes, sink),
+            _ => Err(Violation::WrongChannelKind),
+        }
+    }
+
+    fn handle_fragment(
+        &mut self,
+        now: Mono,
+        channel: ChannelId,
+        fragment: &Fragment<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<Taken, Violation> {
+        let Some(lane) = self.state.lanes.get_mut(usize::from(channel.0)) else {
+            return Err(Violation::UnknownChannel);
+        };
+        match &mut lane.kind {
+            LaneKind::Unordered { receive, .. } => receive.handle_fragment(channel, fragment, sink),
+            LaneKind::Ordered { .. } => Err(Violation::WrongChannelKind),
+            LaneKind::Unreliable { newest, .. } => {
+                if !newest.would_admit(fragment.id) {
+                    self.state.counters.dropped_stale += 1;
+                    return Ok(Taken::Yes);
+                }
+                let mut complete = false;
+                self.state.reassembly.handle(now, channel, lane.priority, fragment, |message| {
+                    complete = true;
+                    sink(channel, message);
+                })?;
+                if complete && matches!(newest, super::super::lane::Newest::Id(_)) {
+                    newest.admit(0, Some(fragment.id));
+                    self.state.reassembly.give_up_before(channel, fragment.id);
+                }
+                Ok(Taken::Yes)
+            }
+        }
+    }
+
+    fn handle_ack(&mut self, now: Mono, ack: &Ack<'_>) {
+        self.state.now = now;
+        let before = self.sent.in_flight();
+        let newest = self.sent.acknowledge(ack, &mut self.state);
+        let delay = Duration::from_nanos(u64::from(ack.delay) * DELAY_UNIT);
+        let latest = newest.map(|sent_at| self.state.rtt.sample(now, now.since(sent_at), delay));
+        if self.sent.in_flight() < before {
+            self.timeouts = 0;
+            self.probe_from = self.probe_from.max(now);
+        }
+        self.detect_losses(now);
+        self.state.congestion.on_ack_end(now, latest, self.sent.bytes_in_flight());
+    }
+
+    /// After the end only the peer's goodbye is of interest: it repeats it until it hears that we have heard.
+    fn handle_after_end(&mut self, now: Mono, head: &Head<'_>, mut reader: Reader<'_>) {
+        if self.state.received.is_duplicate(head.number) {
+            return;
+        }
+        self.state.received.record(now, head.number, true, false, self.config.max_ack_delay);
+        while !reader.is_empty() {
+            match self.parse_frame(&mut reader) {
+                Ok(Frame::Close(reason)) => self.handle_close(reason),
+                Ok(Frame::CloseAck) => self.handle_close_ack(now),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}

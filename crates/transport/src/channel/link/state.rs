@@ -1,0 +1,259 @@
+//! Everything of a link but the packets under way: what hears of their fate.
+
+use std::collections::VecDeque;
+
+use super::super::congestion::Congestion;
+use super::super::lane::{Lane, LaneKind};
+use super::super::pacer::Pacer;
+use super::super::reassembly::Reassembly;
+use super::super::received::Received;
+use super::super::rtt::Rtt;
+use super::super::sent::{Cargo, Fates, Settled};
+use super::super::{ChannelId, LinkConfig, LinkEvent, LinkStats};
+use crate::{Mono, Random, SeededRandom};
+
+/// One number in this many to this many more is left out; `security.md` T-D5.
+const SKIP_LEAST: u64 = 64;
+const SKIP_MOST: u64 = 512;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) lanes: Vec<Lane>,
+    /// Which lanes have something that could leave.
+    busy: Mask,
+    /// Which lanes want to tell the peer how much it may send.
+    windows: Mask,
+    /// What the lane that was served last has had: where lanes that get work again join in.
+    clock: u64,
+    pub(super) received: Received,
+    pub(super) rtt: Rtt,
+    pub(super) congestion: Congestion,
+    pub(super) pacer: Pacer,
+    /// Keeps the bandwidth that the application allows.
+    pub(super) cap: Pacer,
+    pub(super) reassembly: Reassembly,
+    pub(super) events: VecDeque<LinkEvent>,
+    pub(super) loss: Loss,
+    pub(super) counters: LinkStats,
+    /// Charged bytes of all reliable channels.
+    pub(super) reliable_charged: usize,
+    /// When reliable data arrived last, or began to wait.
+    pub(super) progress_at: Mono,
+    /// Whether the peer has taken in a packet with our goodbye.
+    pub(super) goodbye_arrived: bool,
+    /// The time of the call that is being processed.
+    pub(super) now: Mono,
+    /// Only chooses which numbers are left out.
+    random: SeededRandom,
+}
+
+impl State {
+    pub(super) fn new(config: &LinkConfig, now: Mono, seed: u64) -> Self {
+        Self {
+            lanes: config.channels.iter().map(|(id, channel)| Lane::new(config, id, channel)).collect(),
+            busy: Mask::default(),
+            windows: Mask::default(),
+            clock: 0,
+            received: Received::new(config.first_packet_number),
+            rtt: Rtt::new(),
+            congestion: Congestion::new(now, config.packet_size()),
+            pacer: Pacer::new(now),
+            cap: Pacer::new(now),
+            reassembly: Reassembly::new(
+                config.reassembly_messages,
+                config.reassembly_bytes,
+                config.reassembly_timeout,
+            ),
+            events: VecDeque::new(),
+            loss: Loss::default(),
+            counters: LinkStats::default(),
+            reliable_charged: 0,
+            progress_at: now,
+            goodbye_arrived: false,
+            now,
+            random: SeededRandom::new(seed),
+        }
+    }
+
+    /// How many numbers to use before the next one is left out.
+    pub(super) fn draw_skip(&mut self) -> u64 {
+        SKIP_LEAST + self.random.below(SKIP_MOST - SKIP_LEAST)
+    }
+
+    /// Notes whether a lane has work, after anything that may have changed it.
+    pub(super) fn refresh(&mut self, channel: ChannelId) {
+        let Some(lane) = self.lanes.get_mut(usize::from(channel.0)) else { return };
+        let busy = lane.has_work();
+        if busy && !self.busy.has(channel.0) {
+            lane.join(self.clock);
+        }
+        self.busy.put(channel.0, busy);
+        if let LaneKind::Ordered { receive, .. } = &lane.kind {
+            self.windows.put(channel.0, receive.wants_window());
+        }
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.busy.is_empty() || !self.windows.is_empty()
+    }
+
+    /// Whether a reliable lane has something that could leave.
+    pub(super) fn reliable_waits(&self) -> bool {
+        self.busy.iter().any(|index| self.lanes.get(usize::from(index)).is_some_and(Lane::is_reliable))
+    }
+
+    /// The lane that is to be served next: of the highest priority, and of those the one that has had least.
+    pub(super) fn pick(&self, reliable: bool, but: &Mask) -> Option<usize> {
+        self.busy
+            .iter()
+            .filter(|index| !but.has(*index))
+            .filter_map(|index| self.lanes.get(usize::from(index)).map(|lane| (usize::from(index), lane)))
+            .filter(|(_, lane)| reliable || !lane.is_reliable())
+            .min_by_key(|(_, lane)| (std::cmp::Reverse(lane.priority), lane.served()))
+            .map(|(index, _)| index)
+    }
+
+    /// Notes that bytes of a lane have left.
+    pub(super) fn serve(&mut self, index: usize, bytes: usize) {
+        if let Some(lane) = self.lanes.get_mut(index) {
+            self.clock = lane.served();
+            lane.serve(bytes);
+            let id = lane.id;
+            self.refresh(id);
+        }
+    }
+
+    /// The next lane with a window to tell.
+    pub(super) fn next_window(&self) -> Option<ChannelId> {
+        self.windows.iter().next().map(ChannelId)
+    }
+
+    pub(super) fn trim(&mut self) {
+        for lane in &mut self.lanes {
+            lane.trim();
+        }
+        self.reassembly.trim();
+        self.events.shrink_to_fit();
+    }
+
+    pub(super) fn heap(&self) -> usize {
+        self.lanes.capacity() * size_of::<Lane>()
+            + self.lanes.iter().map(Lane::heap).sum::<usize>()
+            + self.reassembly.heap()
+            + self.events.capacity() * size_of::<LinkEvent>()
+    }
+}
+
+impl Fates for State {
+    fn acked(&mut self, packet: &Settled, was_lost: bool) {
+        self.congestion.on_acked(self.now, packet);
+        if was_lost {
+            self.counters.packets_lost -= 1;
+            self.loss.take_back();
+        } else {
+            self.loss.note(false);
+        }
+    }
+
+    fn lost(&mut self, _packet: &Settled) {
+        self.counters.packets_lost += 1;
+        self.loss.note(true);
+    }
+
+    fn delivered(&mut self, cargo: Cargo) {
+        match cargo {
+            Cargo::Reliable { channel, length, offset } => {
+                let lane = self.lanes.get_mut(usize::from(channel.0));
+                if let Some(send) = lane.and_then(Lane::send_buffer) {
+                    let before = send.charged();
+                    send.on_arrived(offset, length, |receipt| {
+                        self.events.push_back(LinkEvent::Delivered(receipt));
+                    });
+                    self.reliable_charged -= before - send.charged();
+                    self.progress_at = self.now;
+                    self.refresh(channel);
+                }
+            }
+            Cargo::Report { largest } => self.received.on_report_arrived(largest),
+            Cargo::Close => self.goodbye_arrived = true,
+            Cargo::Window { .. } => {}
+        }
+    }
+
+    fn resend(&mut self, cargo: Cargo) {
+        match cargo {
+            Cargo::Reliable { channel, length, offset } => {
+                let lane = self.lanes.get_mut(usize::from(channel.0));
+                if let Some(send) = lane.and_then(Lane::send_buffer) {
+                    send.on_lost(offset, length);
+                    self.refresh(channel);
+                }
+            }
+            Cargo::Window { channel } => {
+                let lane = self.lanes.get_mut(usize::from(channel.0));
+                if let Some(LaneKind::Ordered { receive, .. }) = lane.map(|lane| &mut lane.kind) {
+                    receive.on_window_lost();
+                    self.refresh(channel);
+                }
+            }
+            // Reports are made anew, and the goodbye is repeated by the clock.
+            Cargo::Report { .. } | Cargo::Close => {}
+        }
+    }
+}
+
+/// A set of channel numbers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mask([u64; 4]);
+
+impl Mask {
+    fn has(&self, index: u8) -> bool {
+        self.0[usize::from(index / 64)] >> (index % 64) & 1 != 0
+    }
+
+    pub(super) fn put(&mut self, index: u8, value: bool) {
+        let word = &mut self.0[usize::from(index / 64)];
+        *word = *word & !(1 << (index % 64)) | u64::from(value) << (index % 64);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u8> {
+        self.0.iter().zip(0u8..).flat_map(|(word, at)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+                (bit < 64).then(|| at * 64 + bit as u8)
+            })
+        })
+    }
+}
+
+/// The share of packets that were lost lately: a mean over about the last [`Loss::MEMORY`] packets.
+#[derive(Debug, Default)]
+pub(super) struct Loss {
+    share: f32,
+    settled: u32,
+}
+
+impl Loss {
+    const MEMORY: u32 = 128;
+
+    fn note(&mut self, lost: bool) {
+        self.settled = (self.settled + 1).min(Self::MEMORY);
+        let sample = if lost { 1.0 } else { 0.0 };
+        self.share += (sample - self.share) / self.settled as f32;
+    }
+
+    /// A packet that was noted as lost has arrived after all.
+    fn take_back(&mut self) {
+        self.share = (self.share - 1.0 / self.settled.max(1) as f32).max(0.0);
+    }
+
+    pub(super) fn share(&self) -> f32 {
+        self.share
+    }
+}

@@ -1,0 +1,190 @@
+//! What leaves.
+
+use super::super::codec::Writer;
+use super::super::lane::LaneKind;
+use super::super::sent::Cargo;
+use super::super::wire::{MIN_ACK, window_len, write_head, write_probe, write_window};
+use super::Link;
+use super::state::Mask;
+use crate::Mono;
+
+/// Packets in a row without anything that asks for an ack, after which one asks: else the peer's reports on what it
+/// knows would never come, and ours would grow.
+const MAX_UNASKING: u32 = 16;
+
+/// Pieces of reliable channels in one packet: enough for any sensible packet, and a bound on what must be remembered.
+const MAX_CARGO: usize = 64;
+
+/// What may leave at once after a pause, in packets, whatever the rate.
+const BURST: u32 = 4;
+
+impl Link {
+    /// Writes one packet into `buf` and returns its length; `None` when nothing may leave now. `buf` should have room
+    /// for [`LinkConfig::mtu`](super::super::LinkConfig::mtu) bytes.
+    pub fn poll_packet(&mut self, now: Mono, buf: &mut [u8]) -> Option<usize> {
+        if self.closing.is_closed() {
+            return self.poll_closed(now, buf);
+        }
+        let size = buf.len().min(self.config.packet_size());
+        self.pass_time(now);
+        let ack_due = self.state.received.due().is_some_and(|at| at <= now);
+        let goodbye_due = self.closing.is_saying() && self.closing.due().is_some_and(|at| at <= now);
+        let capped = self.config.bandwidth.is_some() && !self.state.cap.is_open();
+        let reliable = self.probes > 0 || self.window_is_open() && self.pacer_is_open();
+        let mut but = Mask::default();
+        let first = if capped { None } else { self.state.pick(reliable, &but) };
+        let windows = !capped && self.state.next_window().is_some();
+        if first.is_none() && !ack_due && !goodbye_due && !windows && self.probes == 0 {
+            return None;
+        }
+
+        if self.skip_in == 0 {
+            self.sent.skip(&mut self.state);
+            self.skip_in = self.state.draw_skip();
+        }
+        let mut writer = Writer::new(&mut buf[..size]);
+        write_head(&mut writer, self.sent.next(), self.sent.acked());
+        let head = writer.len();
+        if ack_due || self.state.received.wants_ack() {
+            let room = writer.room() - first.map_or(0, |index| self.least_room(index, writer.room()));
+            if let Some(Some(largest)) = self.state.received.write_ack(now, &mut writer, room) {
+                self.sent.load(Cargo::Report { largest });
+            }
+        }
+        let acked = writer.len() > head;
+
+        let mut asks = self.write_goodbye(now, &mut writer);
+        let mut reliable_cargo = asks;
+        while let Some(channel) = self.state.next_window().filter(|_| !capped) {
+            if writer.room() < window_len(channel) {
+                break;
+            }
+            self.write_window(channel, &mut writer);
+            asks = true;
+            reliable_cargo = true;
+        }
+        let mut pieces = 0;
+        while pieces < MAX_CARGO
+            && !capped
+            && let Some(index) = self.state.pick(reliable, &but)
+        {
+            let before = writer.len();
+            if self.write_piece(index, &mut writer) {
+                asks = true;
+                pieces += 1;
+                reliable_cargo |= self.state.lanes[index].is_reliable();
+                self.state.serve(index, writer.len() - before);
+            } else {
+                but.put(self.state.lanes[index].id.0, true);
+            }
+        }
+        let probing = self.probes > 0 || acked && self.unasking >= MAX_UNASKING;
+        if !asks && probing && writer.room() > 0 {
+            write_probe(&mut writer);
+            asks = true;
+        }
+        if !asks && !acked {
+            return None;
+        }
+        let length = writer.len();
+        self.depart(now, length, asks, reliable_cargo);
+        Some(length)
+    }
+
+    fn depart(&mut self, now: Mono, length: usize, asks: bool, reliable: bool) {
+        let in_flight = self.sent.bytes_in_flight();
+        let snapshot = if asks { self.state.congestion.on_sent(now, in_flight) } else { Default::default() };
+        self.state.now = now;
+        self.sent.depart(now, length, asks, reliable, snapshot, &mut self.state);
+        if reliable {
+            self.probe_from = now;
+        }
+        if asks {
+            self.unasking = 0;
+            self.probes = self.probes.saturating_sub(1);
+            if !self.state.reliable_waits() {
+                self.state.congestion.on_app_limited(self.sent.bytes_in_flight());
+            }
+        } else {
+            self.unasking += 1;
+        }
+        self.skip_in -= 1;
+        self.state.pacer.spend(length);
+        self.state.cap.spend(length);
+        self.state.counters.packets_sent += 1;
+        self.state.counters.bytes_sent += length as u64;
+    }
+
+    /// Lets the token buckets fill.
+    fn pass_time(&mut self, now: Mono) {
+        let packet = self.config.packet_size() as u32;
+        if let Some(rate) = self.state.congestion.rate(&self.state.rtt) {
+            self.state.pacer.update(now, rate, BURST * packet);
+        }
+        if let Some(rate) = self.config.bandwidth {
+            self.state.cap.update(now, rate, BURST * packet);
+        }
+    }
+
+    fn window_is_open(&self) -> bool {
+        self.sent.bytes_in_flight() + self.config.packet_size() <= self.state.congestion.window()
+    }
+
+    fn pacer_is_open(&self) -> bool {
+        self.state.congestion.rate(&self.state.rtt).is_none() || self.state.pacer.is_open()
+    }
+
+    /// When the token buckets let something leave that waits for them.
+    pub(super) fn opens_at(&self) -> Option<Mono> {
+        if !self.state.has_work() {
+            return None;
+        }
+        let cap = self.config.bandwidth.filter(|_| !self.state.cap.is_open());
+        let cap = cap.map(|rate| self.state.cap.opens_at(rate));
+        let rate = self.state.congestion.rate(&self.state.rtt);
+        let waits = !self.state.pacer.is_open() && self.window_is_open() && self.state.reliable_waits();
+        let pace = rate.filter(|_| waits).map(|rate| self.state.pacer.opens_at(rate));
+        cap.max(pace)
+    }
+
+    /// What the next piece of a lane needs, so that an ack leaves it room.
+    fn least_room(&self, index: usize, room: usize) -> usize {
+        let lane = &self.state.lanes[index];
+        let need = match &lane.kind {
+            LaneKind::Unreliable { queue, .. } => {
+                queue.next_piece(room, lane.id).map(|piece| piece.carrier.head_len(lane.id) + piece.length)
+            }
+            // A stream is cut anywhere.
+            LaneKind::Ordered { .. } => Some(64),
+            LaneKind::Unordered { send, .. } => {
+                send.next_piece(room, lane.id).map(|piece| piece.carrier.head_len(lane.id) + piece.length)
+            }
+        };
+        need.unwrap_or(0).min(room.saturating_sub(MIN_ACK))
+    }
+
+    fn write_window(&mut self, channel: super::ChannelId, writer: &mut Writer<'_>) {
+        if let LaneKind::Ordered { receive, .. } = &mut self.state.lanes[usize::from(channel.0)].kind {
+            write_window(writer, channel, receive.take_window());
+            self.sent.load(Cargo::Window { channel });
+        }
+        self.state.refresh(channel);
+    }
+
+    /// Writes the next piece of a lane if it fits.
+    fn write_piece(&mut self, index: usize, writer: &mut Writer<'_>) -> bool {
+        let lane = &mut self.state.lanes[index];
+        match &mut lane.kind {
+            LaneKind::Unreliable { queue, .. } => {
+                let Some(piece) = queue.next_piece(writer.room(), lane.id) else { return false };
+                queue.take_piece(&piece, piece.carrier.write(writer, lane.id, piece.length));
+            }
+            LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => {
+                let Some(piece) = send.next_piece(writer.room(), lane.id) else { return false };
+                let length = send.take_piece(&piece, piece.carrier.write(writer, lane.id, piece.length));
+                self.sent.load(Cargo::Reliable { channel: lane.id, length, offset: piece.offset });
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,127 @@
+//! Spreads packets over time, so that a burst does not overflow a small queue on the way.
+
+use std::time::Duration;
+
+use crate::Mono;
+
+/// A token bucket of bytes. It holds what the rate gives between two visits, so that a caller that comes once per tick
+/// still gets the whole rate, and one that comes at every deadline sends evenly.
+#[derive(Debug)]
+pub(super) struct Pacer {
+    /// In [`UNIT`]s of a byte, so that nothing is rounded. May be negative: what is never held back counts all the same.
+    tokens: i64,
+    /// How far it may be negative.
+    floor: i64,
+    updated_at: Mono,
+}
+
+/// Tokens per byte: bytes per second times nanoseconds are tokens.
+const UNIT: i64 = 1_000_000_000;
+
+/// A visit after a longer pause gives no more tokens than this pause would: about the longest frame of a game.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
+
+/// How far traffic that is not held back may put the rest into debt, as time at the present rate.
+const MAX_DEBT: Duration = Duration::from_millis(250);
+
+impl Pacer {
+    pub(super) const fn new(now: Mono) -> Self {
+        Self { tokens: 0, floor: 0, updated_at: now }
+    }
+
+    /// Lets time pass at `rate` bytes per second. `burst` bytes may leave at once after any pause.
+    pub(super) fn update(&mut self, now: Mono, rate: u64, burst: u32) {
+        let pause = now.since(self.updated_at);
+        if pause.is_zero() {
+            return;
+        }
+        self.updated_at = now;
+        let burst = i64::from(burst) * UNIT;
+        let most = tokens_in(rate, pause.min(MAX_PAUSE)).max(burst);
+        self.tokens = self.tokens.saturating_add(tokens_in(rate, pause)).min(most);
+        self.floor = -tokens_in(rate, MAX_DEBT).max(burst);
+    }
+
+    /// Whether something may leave now.
+    pub(super) const fn is_open(&self) -> bool {
+        self.tokens > 0
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.tokens = self.tokens.saturating_sub_unsigned(bytes as u64 * UNIT as u64).max(self.floor);
+    }
+
+    /// When the next packet may leave at `rate`.
+    pub(super) fn opens_at(&self, rate: u64) -> Mono {
+        let missing = u64::try_from(self.tokens.saturating_neg().saturating_add(1)).unwrap_or(0);
+        self.updated_at + Duration::from_nanos(missing.div_ceil(rate.max(1)))
+    }
+}
+
+fn tokens_in(rate: u64, time: Duration) -> i64 {
+    i64::try_from(u128::from(rate) * time.as_nanos()).unwrap_or(i64::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that leave in one second where the pacer is visited every `step`.
+    fn sent_per_second(rate: u64, step: Duration) -> u64 {
+        let mut pacer = Pacer::new(Mono::ZERO);
+        let mut now = Mono::ZERO;
+        let mut sent = 0;
+        while now < Mono::ZERO + Duration::from_secs(1) {
+            now = now + step;
+            pacer.update(now, rate, 2400);
+            while pacer.is_open() {
+                pacer.spend(1200);
+                sent += 1200;
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn the_rate_is_kept_whether_visits_are_rare_or_frequent() {
+        for step in [Duration::from_nanos(300), Duration::from_micros(100), Duration::from_millis(4), Duration::from_millis(33)] {
+            let sent = sent_per_second(1_250_000, step);
+            assert!((1_200_000..=1_300_000).contains(&sent), "{step:?}: {sent}");
+        }
+    }
+
+    #[test]
+    fn a_long_pause_does_not_become_a_long_burst() {
+        let mut pacer = Pacer::new(Mono::ZERO);
+        pacer.update(Mono::ZERO + Duration::from_secs(60), 1_000_000, 2400);
+        assert_eq!(pacer.tokens, 50_000 * UNIT);
+    }
+
+    #[test]
+    fn a_slow_rate_opens_when_it_was_announced_too() {
+        let mut pacer = Pacer::new(Mono::ZERO);
+        let mut now = Mono::from_nanos(1);
+        let mut sent = 0;
+        while now < Mono::ZERO + Duration::from_secs(100) {
+            now = pacer.opens_at(3_000).max(now);
+            pacer.update(now, 3_000, 4_800);
+            assert!(pacer.is_open());
+            pacer.spend(1200);
+            sent += 1200;
+        }
+        assert!((290_000..=400_000).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn the_next_opening_is_where_it_was_announced() {
+        let mut pacer = Pacer::new(Mono::ZERO);
+        let start = Mono::from_nanos(1);
+        pacer.update(start, 1_000_000, 100);
+        pacer.spend(1200);
+        let at = pacer.opens_at(1_000_000);
+        pacer.update(at, 1_000_000, 100);
+        assert!(pacer.is_open());
+        assert!(at.since(start) > Duration::from_micros(1_000), "{at:?}");
+        assert!(at.since(start) < Duration::from_micros(1_300), "{at:?}");
+    }
+}

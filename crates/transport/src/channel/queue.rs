@@ -1,0 +1,120 @@
+//! Unreliable messages that wait for their departure.
+
+use std::collections::VecDeque;
+
+use super::send_buffer::copy_out;
+use super::wire::{Carrier, FRAGMENT_BYTES, fragments, has_id};
+use super::{ChannelConfig, ChannelId, ChannelTable, DropPolicy, Side};
+
+/// The queue of one unreliable channel.
+#[derive(Debug)]
+pub(super) struct Queue {
+    has_id: bool,
+    drop: DropPolicy,
+    cap: usize,
+    data: VecDeque<u8>,
+    lengths: VecDeque<u32>,
+    /// The id of the next message that carries one.
+    next_id: u16,
+    /// Fragments of the first message that have left.
+    gone: usize,
+    /// Messages that were dropped because the queue was full.
+    dropped: u64,
+}
+
+/// What is to leave next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    start: usize,
+    pub(super) length: usize,
+    pub(super) carrier: Carrier,
+    last: bool,
+}
+
+impl Queue {
+    pub(super) fn new(config: &ChannelConfig, side: Side, first: u64) -> Self {
+        Self {
+            has_id: has_id(config),
+            drop: config.drop,
+            cap: config.queue_cap(side),
+            data: VecDeque::new(),
+            lengths: VecDeque::new(),
+            next_id: first as u16,
+            gone: 0,
+            dropped: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Bytes queued, each message charged for its length + [`ChannelConfig::MESSAGE_COST`].
+    pub(super) fn charged(&self) -> usize {
+        self.data.len() + self.lengths.len() * ChannelConfig::MESSAGE_COST
+    }
+
+    pub(super) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Queues a message, at the cost of another or of itself where there is no room.
+    pub(super) fn push(&mut self, message: &[u8]) {
+        while self.charged() + message.len() + ChannelConfig::MESSAGE_COST > self.cap {
+            self.dropped += 1;
+            if self.drop == DropPolicy::Newest {
+                return;
+            }
+            self.pop();
+        }
+        self.data.extend(message);
+        self.lengths.push_back(message.len() as u32);
+    }
+
+    fn pop(&mut self) {
+        if let Some(length) = self.lengths.pop_front() {
+            self.data.drain(..length as usize);
+            if self.gone > 0 {
+                self.next_id = self.next_id.wrapping_add(1);
+            }
+            self.gone = 0;
+        }
+    }
+
+    /// What should leave next, if it fits in `room` with the head of its frame.
+    pub(super) fn next_piece(&self, room: usize, channel: ChannelId) -> Option<Piece> {
+        let length = *self.lengths.front()? as usize;
+        let piece = if length <= ChannelTable::MAX_UNFRAGMENTED {
+            let carrier = Carrier::Message { id: self.has_id.then_some(self.next_id) };
+            Piece { start: 0, length, carrier, last: true }
+        } else {
+            let count = fragments(length);
+            let start = self.gone * FRAGMENT_BYTES;
+            let carrier = Carrier::Fragment { id: self.next_id, index: self.gone as u32, count: count as u32 };
+            Piece { start, length: (length - start).min(FRAGMENT_BYTES), carrier, last: self.gone + 1 == count }
+        };
+        (piece.carrier.head_len(channel) + piece.length <= room).then_some(piece)
+    }
+
+    /// Copies out what [`next_piece`](Self::next_piece) named, and notes that it has left.
+    pub(super) fn take_piece(&mut self, piece: &Piece, into: &mut [u8]) {
+        copy_out(&self.data, piece.start, into);
+        if !matches!(piece.carrier, Carrier::Message { id: None }) {
+            self.gone += 1;
+        }
+        if piece.last {
+            self.pop();
+        }
+    }
+
+    /// Gives memory back that is not in use.
+    pub(super) fn trim(&mut self) {
+        self.data.shrink_to_fit();
+        self.lengths.shrink_to_fit();
+    }
+
+    /// Bytes of heap in use.
+    pub(super) fn heap(&self) -> usize {
+        self.data.capacity() + self.lengths.capacity() * size_of::<u32>()
+    }
+}

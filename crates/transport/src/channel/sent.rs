@@ -1,0 +1,401 @@
+//! The packets that have left, and what became of them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::number::{is_before, later};
+use super::wire::Ack;
+use super::{ChannelId, Violation};
+use crate::Mono;
+
+/// How many packets are remembered; `security.md` §4. One that is pushed out counts as lost.
+pub(super) const HISTORY: usize = 1024;
+
+/// How many pieces of cargo are remembered before old packets are pushed out for them.
+const CARGO: usize = 4 * HISTORY;
+
+/// How many later packets have to be acknowledged before one counts as lost; RFC 9002 §6.1.1.
+const REORDER: u64 = 3;
+
+/// The reordering that a path may teach us to tolerate, in packets.
+const MAX_REORDER: u64 = 64;
+
+/// What a packet carried, as far as somebody must hear of its fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cargo {
+    /// Bytes of a reliable channel, by their place in the channel's send buffer.
+    Reliable { channel: ChannelId, length: u16, offset: u64 },
+    /// The room that we have on a reliable ordered channel.
+    Window { channel: ChannelId },
+    /// A report of everything that has arrived, up to this number.
+    Report { largest: u64 },
+    /// Our goodbye.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The number was left out.
+    Skipped,
+    /// Carries nothing that asks for an ack.
+    Unasking,
+    InFlight,
+    Lost,
+    Acked,
+}
+
+/// What congestion control wants to remember of the moment at which a packet left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) delivered: u64,
+    pub(super) delivered_at: Mono,
+    pub(super) first_sent_at: Mono,
+    pub(super) app_limited: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Packet {
+    sent_at: Mono,
+    snapshot: Snapshot,
+    first_cargo: u64,
+    cargo: u16,
+    size: u16,
+    fate: Fate,
+    /// Whether its loss would hold something up.
+    reliable: bool,
+    /// Whether its cargo is to be sent again already.
+    requeued: bool,
+}
+
+/// A packet whose fate has become known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    pub(super) sent_at: Mono,
+    pub(super) size: usize,
+    pub(super) snapshot: Snapshot,
+}
+
+/// Who hears what became of packets and of what they carried.
+pub(super) trait Fates {
+    /// An ack has arrived for the first time. `was_lost` says that the packet had been given up.
+    fn acked(&mut self, packet: &Settled, was_lost: bool);
+    /// The packet is given up.
+    fn lost(&mut self, packet: &Settled);
+    /// The cargo of an acknowledged packet.
+    fn delivered(&mut self, cargo: Cargo);
+    /// The cargo of a packet that is given up, or to be sent again as a probe.
+    fn resend(&mut self, cargo: Cargo);
+}
+
+/// The sent packets, oldest first, without gap.
+#[derive(Debug)]
+pub(super) struct Sent {
+    packets: VecDeque<Packet>,
+    cargo: VecDeque<Cargo>,
+    /// Numbers of the first packet and the first cargo in the queues.
+    base: u64,
+    cargo_base: u64,
+    /// The first number of all.
+    first: u64,
+    next: u64,
+    /// The number after the newest acknowledged one.
+    acked: u64,
+    /// The numbers that were left out and may still be acknowledged by a liar.
+    skipped: VecDeque<u64>,
+    in_flight: usize,
+    bytes_in_flight: usize,
+    reliable_in_flight: usize,
+    /// Packets that a path has overtaken others by without loss, + 1.
+    reorder: u64,
+    /// When the oldest packet in flight will count as lost if no ack arrives for it.
+    loss_at: Option<Mono>,
+}
+
+impl Sent {
+    pub(super) const fn new(first: u64) -> Self {
+        Self {
+            packets: VecDeque::new(),
+            cargo: VecDeque::new(),
+            base: first,
+            cargo_base: 0,
+            first,
+            next: first,
+            acked: first,
+            skipped: VecDeque::new(),
+            in_flight: 0,
+            bytes_in_flight: 0,
+            reliable_in_flight: 0,
+            reorder: REORDER,
+            loss_at: None,
+        }
+    }
+
+    /// The number of the next packet.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The number after the newest acknowledged one.
+    pub(super) const fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    pub(super) const fn bytes_in_flight(&self) -> usize {
+        self.bytes_in_flight
+    }
+
+    /// Packets in flight whose loss would hold something up.
+    pub(super) const fn reliable_in_flight(&self) -> usize {
+        self.reliable_in_flight
+    }
+
+    /// Packets that ask for an ack and are in flight.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) const fn loss_at(&self) -> Option<Mono> {
+        self.loss_at
+    }
+
+    /// Leaves out the next number.
+    pub(super) fn skip(&mut self, fates: &mut impl Fates) {
+        if self.skipped.len() == HISTORY / 64 {
+            self.skipped.pop_front();
+        }
+        self.skipped.push_back(self.next);
+        self.push(Mono::ZERO, Fate::Skipped, 0, false, Snapshot::default(), fates);
+    }
+
+    /// Notes one more piece of what the next packet carries.
+    pub(super) fn load(&mut self, cargo: Cargo) {
+        self.cargo.push_back(cargo);
+    }
+
+    /// Notes that a packet has left with everything that was loaded since the one before.
+    pub(super) fn depart(
+        &mut self,
+        now: Mono,
+        size: usize,
+        asks: bool,
+        reliable: bool,
+        snapshot: Snapshot,
+        fates: &mut impl Fates,
+    ) {
+        let fate = if asks { Fate::InFlight } else { Fate::Unasking };
+        self.push(now, fate, size, reliable, snapshot, fates);
+        if asks {
+            self.in_flight += 1;
+            self.bytes_in_flight += size;
+            self.reliable_in_flight += usize::from(reliable);
+        }
+    }
+
+    fn push(
+        &mut self,
+        sent_at: Mono,
+        fate: Fate,
+        size: usize,
+        reliable: bool,
+        snapshot: Snapshot,
+        fates: &mut impl Fates,
+    ) {
+        while self.packets.len() >= HISTORY || self.cargo.len() > CARGO {
+            if self.packets.is_empty() {
+                break;
+            }
+            self.lose(0, fates);
+            self.pop();
+        }
+        let loaded = self.packets.back().map_or(self.cargo_base, |last| last.first_cargo + u64::from(last.cargo));
+        let end = self.cargo_base + self.cargo.len() as u64;
+        self.packets.push_back(Packet {
+            sent_at,
+            snapshot,
+            first_cargo: loaded,
+            // A packet has fewer pieces than bytes.
+            cargo: if fate == Fate::Skipped { 0 } else { (end - loaded) as u16 },
+            size: size as u16,
+            fate,
+            reliable,
+            requeued: false,
+        });
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Checks an ack against what was sent, without any effect.
+    pub(super) fn check(&self, ack: &Ack<'_>) -> Result<(), Violation> {
+        if !is_before(ack.largest, self.next) {
+            return Err(Violation::AckOfUnsent);
+        }
+        for (low, high) in ack.ranges() {
+            if is_before(low, self.first) || is_before(high, low) {
+                return Err(Violation::AckOfUnsent);
+            }
+            if self.skipped.iter().any(|number| !is_before(*number, low) && !is_before(high, *number)) {
+                return Err(Violation::AckOfSkipped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in an ack that has been [checked](Self::check). Returns the departure of the newest packet that it
+    /// acknowledges, if that is news and the packet asked for it.
+    pub(super) fn acknowledge(&mut self, ack: &Ack<'_>, fates: &mut impl Fates) -> Option<Mono> {
+        let mut newest = None;
+        for (low, high) in ack.ranges() {
+            if is_before(high, self.base) {
+                break;
+            }
+            let from = later(low, self.base);
+            let first = from.wrapping_sub(self.base) as usize;
+            let last = high.wrapping_sub(self.base) as usize;
+            for index in first..=last {
+                if self.settle(index, fates) && high == ack.largest && index == last {
+                    newest = self.packets.get(index).map(|packet| packet.sent_at);
+                }
+            }
+        }
+        self.acked = later(self.acked, ack.largest.wrapping_add(1));
+        newest
+    }
+
+    /// Notes the ack of one packet; true if it is news and the packet had asked for it.
+    fn settle(&mut self, index: usize, fates: &mut impl Fates) -> bool {
+        let newest_known = self.acked;
+        let number = self.base.wrapping_add(index as u64);
+        let Some(packet) = self.packets.get_mut(index) else { return false };
+        let (was_lost, asked) = match packet.fate {
+            Fate::InFlight => (false, true),
+            Fate::Lost => (true, true),
+            Fate::Unasking => (false, false),
+            Fate::Acked | Fate::Skipped => return false,
+        };
+        packet.fate = Fate::Acked;
+        let (size, reliable, cargo) = (usize::from(packet.size), packet.reliable, packet.cargo_range(self.cargo_base));
+        if asked {
+            let settled = packet.settled();
+            if was_lost {
+                // The path reorders more than we thought.
+                let overtaken = newest_known.wrapping_sub(number);
+                self.reorder = self.reorder.max(overtaken.min(MAX_REORDER));
+            } else {
+                self.leave_flight(size, reliable);
+            }
+            fates.acked(&settled, was_lost);
+        }
+        for cargo in self.cargo.range(cargo) {
+            fates.delivered(*cargo);
+        }
+        asked
+    }
+
+    /// Gives up what by now counts as lost, and forgets what no ack can change any more. `keep` is for how long the
+    /// ack of a lost packet may still turn up.
+    pub(super) fn detect(&mut self, now: Mono, loss_delay: Duration, keep: Duration, fates: &mut impl Fates) {
+        self.loss_at = None;
+        // Packets up to and including the newest acknowledged one; the rest cannot be judged yet.
+        let known = if is_before(self.base, self.acked) { self.acked.wrapping_sub(self.base) } else { 0 };
+        for index in 0..known.saturating_sub(1) {
+            let packet = &self.packets[index as usize];
+            if packet.fate != Fate::InFlight {
+                continue;
+            }
+            let deadline = packet.sent_at + loss_delay;
+            if known - 1 - index >= self.reorder || deadline <= now {
+                self.lose(index as usize, fates);
+            } else if self.loss_at.is_none_or(|at| deadline < at) {
+                self.loss_at = Some(deadline);
+            }
+        }
+        while let Some(front) = self.packets.front() {
+            let over = match front.fate {
+                Fate::Skipped | Fate::Acked => true,
+                // Remembered while the report in it may be acknowledged.
+                Fate::Unasking => is_before(self.base, self.acked),
+                Fate::Lost => now.since(front.sent_at) > keep,
+                Fate::InFlight => false,
+            };
+            if !over {
+                break;
+            }
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(packet) = self.packets.pop_front() {
+            self.cargo.drain(..usize::from(packet.cargo));
+            self.cargo_base += u64::from(packet.cargo);
+            self.base = self.base.wrapping_add(1);
+        }
+    }
+
+    fn lose(&mut self, index: usize, fates: &mut impl Fates) {
+        let Some(packet) = self.packets.get_mut(index) else { return };
+        if packet.fate != Fate::InFlight {
+            return;
+        }
+        packet.fate = Fate::Lost;
+        let again = !packet.requeued;
+        let settled = packet.settled();
+        let (size, reliable, cargo) = (usize::from(packet.size), packet.reliable, packet.cargo_range(self.cargo_base));
+        self.leave_flight(size, reliable);
+        fates.lost(&settled);
+        if again {
+            for cargo in self.cargo.range(cargo) {
+                fates.resend(*cargo);
+            }
+        }
+    }
+
+    fn leave_flight(&mut self, size: usize, reliable: bool) {
+        self.in_flight -= 1;
+        self.bytes_in_flight -= size;
+        self.reliable_in_flight -= usize::from(reliable);
+    }
+
+    /// Lets the cargo of the oldest `count` reliable packets in flight be sent again, though they are not given up.
+    pub(super) fn requeue_oldest(&mut self, count: usize, fates: &mut impl Fates) {
+        let oldest = self
+            .packets
+            .iter_mut()
+            .filter(|packet| packet.fate == Fate::InFlight && packet.reliable && !packet.requeued)
+            .take(count);
+        for packet in oldest {
+            packet.requeued = true;
+            for cargo in self.cargo.range(packet.cargo_range(self.cargo_base)) {
+                fates.resend(*cargo);
+            }
+        }
+    }
+
+    /// Forgets what is settled and gives the memory back; only where nothing is in flight.
+    pub(super) fn trim(&mut self) {
+        if self.in_flight == 0 {
+            while !self.packets.is_empty() {
+                self.pop();
+            }
+            self.packets.shrink_to_fit();
+            self.cargo.shrink_to_fit();
+        }
+    }
+
+    /// Bytes of heap in use.
+    pub(super) fn heap(&self) -> usize {
+        self.packets.capacity() * size_of::<Packet>()
+            + self.cargo.capacity() * size_of::<Cargo>()
+            + self.skipped.capacity() * size_of::<u64>()
+    }
+}
+
+impl Packet {
+    fn settled(&self) -> Settled {
+        Settled { sent_at: self.sent_at, size: usize::from(self.size), snapshot: self.snapshot }
+    }
+
+    fn cargo_range(&self, base: u64) -> std::ops::Range<usize> {
+        let start = (self.first_cargo - base) as usize;
+        start..start + usize::from(self.cargo)
+    }
+}

@@ -1,0 +1,132 @@
+//! The receiving end of a reliable unordered channel.
+
+use super::number::{expand, is_before};
+use super::partial::Partial;
+use super::stream::Taken;
+use super::wire::{FRAGMENT_BYTES, Fragment, INITIAL_WINDOW, UNORDERED_MESSAGES};
+use super::{ChannelId, Violation};
+
+const WORDS: usize = UNORDERED_MESSAGES as usize / 64;
+
+/// Incomplete messages. A correct sender has fewer under way: each has more than a packet's worth of the window.
+const MAX_PARTIALS: usize = 64;
+
+/// Hands each message up as soon as it is complete, once.
+#[derive(Debug)]
+pub(super) struct UnorderedReceiver {
+    /// All messages before this one have been delivered.
+    floor: u64,
+    /// Which of the messages from `floor` on have been delivered; message n at bit n mod UNORDERED_MESSAGES.
+    delivered: [u64; WORDS],
+    partials: Vec<(u64, Partial)>,
+    /// Emptied partials, for their memory.
+    spare: Vec<Partial>,
+    /// The most bytes in `partials`.
+    cap: usize,
+}
+
+impl UnorderedReceiver {
+    pub(super) fn new(first: u64, max_message: usize) -> Self {
+        // What a correct sender keeps under way is the window, or one message of any size. A last fragment that came
+        // early takes a whole slot.
+        let cap = INITIAL_WINDOW.max(max_message) + MAX_PARTIALS * FRAGMENT_BYTES;
+        Self { floor: first, delivered: [0; WORDS], partials: Vec::new(), spare: Vec::new(), cap }
+    }
+
+    /// The message of this truncated id, unless it has been delivered already.
+    fn fresh(&self, id: u16) -> Result<Option<u64>, Violation> {
+        let id = expand(u64::from(id), 16, self.floor);
+        if is_before(id, self.floor) {
+            return Ok(None);
+        }
+        if id.wrapping_sub(self.floor) >= UNORDERED_MESSAGES {
+            return Err(Violation::WindowExceeded);
+        }
+        let (word, bit) = place(id);
+        Ok((self.delivered.get(word).is_some_and(|word| word >> bit & 1 == 0)).then_some(id))
+    }
+
+    fn deliver(&mut self, id: u64) {
+        let (word, bit) = place(id);
+        if let Some(word) = self.delivered.get_mut(word) {
+            *word |= 1 << bit;
+        }
+        loop {
+            let (word, bit) = place(self.floor);
+            let Some(word) = self.delivered.get_mut(word).filter(|word| **word >> bit & 1 != 0) else { break };
+            *word &= !(1 << bit);
+            self.floor = self.floor.wrapping_add(1);
+        }
+    }
+
+    /// Takes in a whole message.
+    pub(super) fn handle_message(
+        &mut self,
+        channel: ChannelId,
+        id: u16,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(ChannelId, &[u8]),
+    ) -> Result<Taken, Violation> {
+        if let Some(id) = self.fresh(id)? {
+            if self.partials.iter().any(|(other, _)| *other == id) {
+                return Err(Violation::FragmentMismatch);
+            }
+            self.deliver(id);
+            sink(channel, bytes);
+        }
+        Ok(Taken::Yes)
+    }
+
+    /// Takes in a fragment.
+    pub(super) fn handle_fragment(
+        &mut self,
+        channel: ChannelId,
+        fragment: &Fragment<'_>,
+        sink: &mut dyn FnMut(ChannelId, &[u8]),
+    ) -> Result<Taken, Violation> {
+        let Some(id) = self.fresh(fragment.id)? else { return Ok(Taken::Yes) };
+        let known = self.partials.iter().position(|(other, _)| *other == id);
+        let growth = match known.and_then(|index| self.partials.get(index)) {
+            Some((_, partial)) => partial.growth(fragment),
+            None if self.partials.len() >= MAX_PARTIALS => return Ok(Taken::No),
+            None => fragment.bytes.len(),
+        };
+        if self.partials.iter().map(|(_, partial)| partial.size()).sum::<usize>() + growth > self.cap {
+            return Ok(Taken::No);
+        }
+        let index = known.unwrap_or_else(|| {
+            let mut partial = self.spare.pop().unwrap_or_default();
+            partial.reset(fragment.count);
+            self.partials.push((id, partial));
+            self.partials.len() - 1
+        });
+        let Some((_, partial)) = self.partials.get_mut(index) else { return Ok(Taken::No) };
+        if partial.insert(fragment)? {
+            let (_, mut partial) = self.partials.swap_remove(index);
+            self.deliver(id);
+            sink(channel, partial.message());
+            if self.spare.is_empty() {
+                self.spare.push(partial);
+            }
+        }
+        Ok(Taken::Yes)
+    }
+
+    /// Gives memory back that is not in use.
+    pub(super) fn trim(&mut self) {
+        self.spare = Vec::new();
+        self.partials.shrink_to_fit();
+    }
+
+    /// Bytes of heap in use.
+    pub(super) fn heap(&self) -> usize {
+        let parts = self.partials.iter().map(|(_, partial)| partial).chain(&self.spare);
+        parts.map(Partial::heap).sum::<usize>()
+            + self.partials.capacity() * size_of::<(u64, Partial)>()
+            + self.spare.capacity() * size_of::<Partial>()
+    }
+}
+
+fn place(id: u64) -> (usize, u32) {
+    ((id / 64) as usize % WORDS, (id % 64) as u32)
+}

@@ -1,0 +1,332 @@
+//! Handshakes under way: challenged, and not proven yet.
+
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::challenge::Binding;
+use super::table::{AddressKey, KeyedState, prefix};
+use crate::crypto::{Key, Tag};
+use crate::{Mono, Random};
+
+/// How long a client may take from its request to its response.
+pub(crate) const HANDSHAKE_LIFE: Duration = Duration::from_secs(5);
+
+/// One handshake: a token that was shown from an address.
+#[derive(Clone, Debug)]
+pub(crate) struct Handshake {
+    /// Where to answer.
+    pub(crate) address: SocketAddr,
+    pub(crate) mac: Tag,
+    pub(crate) client_id: u64,
+    pub(crate) user_data: [u8; 256],
+    pub(crate) protocol_id: u64,
+    pub(crate) client_to_server: Key,
+    pub(crate) server_to_client: Key,
+    /// From the token: seconds, or no wish.
+    pub(crate) timeout: i32,
+    /// Until when the token is acceptable, in seconds since the Unix epoch.
+    pub(crate) until: u64,
+    /// When the first request came, by both ways of counting.
+    pub(crate) issued_at: Mono,
+    pub(crate) issued: u32,
+    /// Whether a challenge waits to be sent.
+    pub(crate) challenge_queued: bool,
+}
+
+impl Handshake {
+    pub(crate) fn binding(&self) -> Binding {
+        Binding { address: self.address, mac: self.mac, client_id: self.client_id, issued: self.issued }
+    }
+}
+
+/// Names one handshake for as long as it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HandshakeId {
+    index: usize,
+    /// Tells handshakes of one place apart.
+    stamp: u64,
+}
+
+/// What [`Pending::insert`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// It is in; another had to go for it if `evicted`.
+    Yes {
+        id: HandshakeId,
+        evicted: bool,
+    },
+    /// The token or the address has its share already (H5).
+    TooMany,
+}
+
+/// The table of handshakes. It is allocated at once and never grows by what strangers do; looking for an address is a
+/// scan over one array of 8-byte fingerprints.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    slots: Vec<Option<Slot>>,
+    /// Secret hashes of the slots' addresses; 0 where a slot is free.
+    fingerprints: Vec<u64>,
+    secret: KeyedState,
+    count: usize,
+    high_water: usize,
+    next_stamp: u64,
+    /// No handshake ends before this; `None` if there are none.
+    earliest: Option<Mono>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    stamp: u64,
+    key: AddressKey,
+    handshake: Handshake,
+}
+
+impl Pending {
+    pub(crate) fn new(capacity: usize, random: &mut dyn Random) -> Self {
+        let mut pending = Self {
+            slots: Vec::new(),
+            fingerprints: Vec::new(),
+            secret: KeyedState::new(random),
+            count: 0,
+            high_water: 0,
+            next_stamp: 0,
+            earliest: None,
+        };
+        pending.set_capacity(capacity);
+        pending
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The most that were under way at once.
+    pub(crate) fn high_water(&self) -> usize {
+        self.high_water
+    }
+
+    /// Changes the size, which is at least one. Handshakes beyond a smaller one are forgotten.
+    pub(crate) fn set_capacity(&mut self, capacity: usize) {
+        let capacity = capacity.max(1);
+        self.slots.resize_with(capacity, || None);
+        self.fingerprints.resize(capacity, 0);
+        self.count = self.slots.iter().flatten().count();
+    }
+
+    pub(crate) fn get(&self, id: HandshakeId) -> Option<&Handshake> {
+        let slot = self.slots.get(id.index)?.as_ref()?;
+        (slot.stamp == id.stamp).then_some(&slot.handshake)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: HandshakeId) -> Option<&mut Handshake> {
+        let slot = self.slots.get_mut(id.index)?.as_mut()?;
+        (slot.stamp == id.stamp).then_some(&mut slot.handshake)
+    }
+
+    /// The handshakes with `address`, oldest place first.
+    pub(crate) fn of_address(&self, address: SocketAddr) -> impl Iterator<Item = HandshakeId> {
+        let key = AddressKey::new(address);
+        let fingerprint = self.fingerprint(key);
+        // Nobody is under way most of the time; a packet of this kind costs nothing then.
+        let all = if self.count == 0 { &[][..] } else { &self.fingerprints[..] };
+        all.iter().enumerate().filter(move |&(_, &other)| other == fingerprint).filter_map(move |(index, _)| {
+            let slot = self.slots[index].as_ref()?;
+            (slot.key == key).then_some(HandshakeId { index, stamp: slot.stamp })
+        })
+    }
+
+    /// The handshake of this token with this address.
+    pub(crate) fn find(&self, address: SocketAddr, mac: &Tag) -> Option<HandshakeId> {
+        self.of_address(address).find(|&id| self.get(id).is_some_and(|handshake| handshake.mac == *mac))
+    }
+
+    /// Adds a handshake that [`find`](Self::find) has not found. A full table lets the oldest of the same network go,
+    /// else the oldest of all.
+    pub(crate) fn insert(
+        &mut self,
+        handshake: Handshake,
+        addresses_per_token: usize,
+        tokens_per_address: usize,
+    ) -> Inserted {
+        if self.of_address(handshake.address).count() >= tokens_per_address
+            || self.slots.iter().flatten().filter(|slot| slot.handshake.mac == handshake.mac).count()
+                >= addresses_per_token
+        {
+            return Inserted::TooMany;
+        }
+        let mut evicted = false;
+        let free = self.fingerprints.iter().position(|&fingerprint| fingerprint == 0);
+        let index = free.unwrap_or_else(|| {
+            evicted = true;
+            let network = prefix(handshake.address);
+            let oldest = |same_network: bool| {
+                let slots = self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.as_ref()?)));
+                slots
+                    .filter(|(_, slot)| !same_network || prefix(slot.handshake.address) == network)
+                    .min_by_key(|(_, slot)| slot.stamp)
+                    .map(|(index, _)| index)
+            };
+            // The table has at least one slot, and none is free.
+            oldest(true).or_else(|| oldest(false)).unwrap_or(0)
+        });
+        if evicted {
+            self.clear(index);
+        }
+        let key = AddressKey::new(handshake.address);
+        let end = handshake.issued_at + HANDSHAKE_LIFE;
+        self.earliest = Some(self.earliest.map_or(end, |earliest| earliest.min(end)));
+        self.fingerprints[index] = self.fingerprint(key);
+        let stamp = self.next_stamp;
+        self.next_stamp = self.next_stamp.wrapping_add(1);
+        self.slots[index] = Some(Slot { stamp, key, handshake });
+        self.count += 1;
+        self.high_water = self.high_water.max(self.count);
+        Inserted::Yes { id: HandshakeId { index, stamp }, evicted }
+    }
+
+    /// Ends all handshakes of a token: it has been used.
+    pub(crate) fn remove_token(&mut self, mac: &Tag) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].as_ref().is_some_and(|slot| slot.handshake.mac == *mac) {
+                self.clear(index);
+            }
+        }
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub(crate) fn next_expiry(&self) -> Option<Mono> {
+        self.earliest
+    }
+
+    /// Ends what has taken too long, and returns how many.
+    pub(crate) fn expire(&mut self, now: Mono) -> usize {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return 0;
+        }
+        let mut ended = 0;
+        self.earliest = None;
+        for index in 0..self.slots.len() {
+            let Some(slot) = &self.slots[index] else { continue };
+            let end = slot.handshake.issued_at + HANDSHAKE_LIFE;
+            if now >= end {
+                self.clear(index);
+                ended += 1;
+            } else {
+                self.earliest = Some(self.earliest.map_or(end, |earliest| earliest.min(end)));
+            }
+        }
+        ended
+    }
+
+    fn clear(&mut self, index: usize) {
+        if self.slots[index].take().is_some() {
+            self.count -= 1;
+        }
+        self.fingerprints[index] = 0;
+    }
+
+    fn fingerprint(&self, key: AddressKey) -> u64 {
+        // 0 stands for a free slot.
+        self.secret.hash_one(key) | 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SeededRandom;
+
+    fn handshake(address: &str, mac: u8, millis: u64) -> Handshake {
+        Handshake {
+            address: address.parse().unwrap(),
+            mac: [mac; 16],
+            client_id: 1,
+            user_data: [0; 256],
+            protocol_id: 1,
+            client_to_server: Key::from_bytes([1; 32]),
+            server_to_client: Key::from_bytes([2; 32]),
+            timeout: 10,
+            until: 100,
+            issued_at: Mono::from_nanos(millis * 1_000_000),
+            issued: millis as u32,
+            challenge_queued: false,
+        }
+    }
+
+    fn pending(capacity: usize) -> Pending {
+        Pending::new(capacity, &mut SeededRandom::new(1))
+    }
+
+    fn id(inserted: Inserted) -> HandshakeId {
+        match inserted {
+            Inserted::Yes { id, .. } => id,
+            Inserted::TooMany => panic!("too many"),
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_at_its_address() {
+        let mut pending = pending(8);
+        let first = id(pending.insert(handshake("192.0.2.1:1", 1, 0), 4, 4));
+        let second = id(pending.insert(handshake("192.0.2.1:1", 2, 0), 4, 4));
+        assert_eq!(pending.find("192.0.2.1:1".parse().unwrap(), &[2; 16]), Some(second));
+        assert_eq!(pending.find("192.0.2.1:2".parse().unwrap(), &[2; 16]), None);
+        assert_eq!(pending.of_address("192.0.2.1:1".parse().unwrap()).collect::<Vec<_>>(), [first, second]);
+        pending.remove_token(&[1; 16]);
+        assert!(pending.get(first).is_none());
+        assert_eq!(pending.len(), 1);
+    }
+
+    #[test]
+    fn tokens_and_addresses_have_shares() {
+        let mut pending = pending(64);
+        for port in 1..=4 {
+            id(pending.insert(handshake(&format!("192.0.2.1:{port}"), 1, 0), 4, 4));
+        }
+        assert_eq!(pending.insert(handshake("192.0.2.1:5", 1, 0), 4, 4), Inserted::TooMany);
+        for mac in 2..=5 {
+            id(pending.insert(handshake("192.0.2.9:9", mac, 0), 4, 4));
+        }
+        assert_eq!(pending.insert(handshake("192.0.2.9:9", 6, 0), 4, 4), Inserted::TooMany);
+    }
+
+    #[test]
+    fn a_full_table_lets_the_oldest_of_the_same_network_go() {
+        let mut pending = pending(3);
+        let first = id(pending.insert(handshake("198.51.100.1:1", 1, 0), 4, 4));
+        let second = id(pending.insert(handshake("192.0.2.1:1", 2, 1), 4, 4));
+        let third = id(pending.insert(handshake("192.0.2.2:1", 3, 2), 4, 4));
+        let Inserted::Yes { evicted: true, id: fourth } = pending.insert(handshake("192.0.2.3:1", 4, 3), 4, 4) else {
+            panic!("the table was full")
+        };
+        assert!(pending.get(second).is_none());
+        assert!(pending.get(first).is_some() && pending.get(third).is_some() && pending.get(fourth).is_some());
+        // A network of its own has the oldest of all go.
+        id(pending.insert(handshake("203.0.113.1:1", 5, 4), 4, 4));
+        assert!(pending.get(first).is_none());
+        assert_eq!((pending.len(), pending.high_water()), (3, 3));
+    }
+
+    #[test]
+    fn a_handshake_ends_after_five_seconds() {
+        let mut pending = pending(4);
+        id(pending.insert(handshake("192.0.2.1:1", 1, 0), 4, 4));
+        id(pending.insert(handshake("192.0.2.1:2", 2, 1000), 4, 4));
+        let at = |millis: u64| Mono::from_nanos(millis * 1_000_000);
+        assert_eq!(pending.next_expiry(), Some(at(5000)));
+        assert_eq!(pending.expire(at(4999)), 0);
+        assert_eq!(pending.expire(at(5000)), 1);
+        assert_eq!(pending.next_expiry(), Some(at(6000)));
+        assert_eq!(pending.expire(at(6000)), 1);
+        assert_eq!((pending.len(), pending.next_expiry()), (0, None));
+    }
+
+    #[test]
+    fn an_id_kept_too_long_names_nothing() {
+        let mut pending = pending(1);
+        let old = id(pending.insert(handshake("192.0.2.1:1", 1, 0), 4, 4));
+        id(pending.insert(handshake("192.0.2.1:2", 2, 0), 4, 4));
+        assert!(pending.get(old).is_none());
+    }
+}

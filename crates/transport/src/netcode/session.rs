@@ -1,0 +1,187 @@
+//! The two directions of one connection: keys, sequence numbers, replay window, liveness.
+
+use std::ops::Range;
+
+use super::counters::Counter;
+use super::packet::{self, Header, KEEP_ALIVE_BODY, PacketType};
+use super::replay::ReplayWindow;
+use crate::Mono;
+use crate::crypto::{Aead, Cipher, Key};
+
+/// The largest body that a peer may send; we send less ([`MAX_BODY`](super::MAX_BODY)).
+const MAX_BODY_IN: usize = 1200;
+
+/// Forgeries after which a key is no longer trusted (RFC 9001, section 6.6).
+const FORGERY_LIMIT: u64 = 1 << 36;
+
+/// What both ends of a connection do with packets of types 4, 5 and 6.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) protocol_id: u64,
+    seal: Cipher,
+    open: Cipher,
+    /// The number of the next packet that we send.
+    next: u64,
+    replay: ReplayWindow,
+    pub(crate) last_sent: Mono,
+    /// When the last authentic packet arrived (H12).
+    pub(crate) last_received: Mono,
+    forgeries: u64,
+}
+
+impl Session {
+    pub(crate) fn new(protocol_id: u64, seal: &Key, open: &Key, first: u64, now: Mono) -> Self {
+        Self {
+            protocol_id,
+            seal: Cipher::new(seal),
+            open: Cipher::new(open),
+            next: first,
+            replay: ReplayWindow::default(),
+            last_sent: now,
+            last_received: now,
+            forgeries: 0,
+        }
+    }
+
+    /// Steps 6 to 10 of the reading order. After an error nothing has changed, but the number of forgeries.
+    #[inline]
+    pub(crate) fn open<'d>(
+        &mut self,
+        now: Mono,
+        header: Header,
+        datagram: &'d mut [u8],
+    ) -> Result<&'d mut [u8], Counter> {
+        if !self.replay.accepts(header.sequence) {
+            return Err(Counter::PacketReplay);
+        }
+        let Some(body) = header.open(&self.open, self.protocol_id, datagram) else {
+            self.forgeries += 1;
+            return Err(Counter::PacketOpenFailed);
+        };
+        self.replay.advance(header.sequence);
+        let fits = match header.kind {
+            PacketType::KeepAlive => body.len() == KEEP_ALIVE_BODY,
+            PacketType::Payload => (1..=MAX_BODY_IN).contains(&body.len()),
+            _ => body.is_empty(),
+        };
+        if !fits {
+            return Err(Counter::PacketBodySize);
+        }
+        self.last_received = now;
+        Ok(body)
+    }
+
+    /// Opens a packet that has no part in the replay window: challenge or denied.
+    pub(crate) fn open_unwindowed<'d>(&self, header: Header, datagram: &'d mut [u8]) -> Option<&'d mut [u8]> {
+        header.open(&self.open, self.protocol_id, datagram)
+    }
+
+    /// Seals as [`packet::seal`] does, under the next number. `None` if there is no next number.
+    #[inline]
+    pub(crate) fn seal(&mut self, now: Mono, kind: PacketType, buf: &mut [u8], body: usize) -> Option<Range<usize>> {
+        let sequence = self.take_number()?;
+        self.last_sent = now;
+        Some(packet::seal(&self.seal, self.protocol_id, kind, sequence, buf, body))
+    }
+
+    /// Seals as [`packet::seal_small`] does.
+    pub(crate) fn seal_small(&mut self, now: Mono, kind: PacketType, buf: &mut [u8], body: &[u8]) -> Option<usize> {
+        let sequence = self.take_number()?;
+        self.last_sent = now;
+        Some(packet::seal_small(&self.seal, self.protocol_id, kind, sequence, buf, body))
+    }
+
+    /// Forgets what has arrived: another server is going to send, whose numbers have nothing to do with the last one's.
+    /// Ours go on (H11).
+    pub(crate) fn expect_another_peer(&mut self) {
+        self.replay = ReplayWindow::default();
+    }
+
+    /// Whether so many forgeries have been tried on the key that it must not be used further.
+    pub(crate) fn is_worn_out(&self) -> bool {
+        self.forgeries >= FORGERY_LIMIT
+    }
+
+    /// The number of the next packet.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// No number is used twice, and the server's numbers stay below those of its challenges.
+    fn take_number(&mut self) -> Option<u64> {
+        let number = self.next;
+        self.next = number.checked_add(1).filter(|&next| next < 1 << 63)?;
+        Some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netcode::MAX_DATAGRAM_IN;
+
+    fn pair(first: u64) -> (Session, Session) {
+        let [a, b] = [Key::from_bytes([1; 32]), Key::from_bytes([2; 32])];
+        (Session::new(1, &a, &b, first, Mono::ZERO), Session::new(1, &b, &a, 0, Mono::ZERO))
+    }
+
+    fn at(nanos: u64) -> Mono {
+        Mono::from_nanos(nanos)
+    }
+
+    fn open(session: &mut Session, now: Mono, datagram: &mut [u8]) -> Result<usize, Counter> {
+        let header = Header::parse(datagram).unwrap();
+        session.open(now, header, datagram).map(|body| body.len())
+    }
+
+    #[test]
+    fn a_packet_opens_once() {
+        let (mut left, mut right) = pair(0);
+        let mut buf = [0; 64];
+        let length = left.seal_small(at(1), PacketType::Payload, &mut buf, b"hello").unwrap();
+        assert_eq!(open(&mut right, at(2), &mut buf.clone()[..length]), Ok(5));
+        assert_eq!(open(&mut right, at(3), &mut buf[..length]), Err(Counter::PacketReplay));
+        assert_eq!(right.last_received, at(2));
+    }
+
+    #[test]
+    fn a_forgery_moves_neither_window_nor_liveness() {
+        let (mut left, mut right) = pair(0);
+        let mut forged = [0; 64];
+        let length = left.seal_small(at(1), PacketType::Payload, &mut forged, b"hello").unwrap();
+        // The number of the forgery is far ahead.
+        let mut genuine = forged;
+        forged[1] = 0xff;
+        assert_eq!(open(&mut right, at(9), &mut forged[..length]), Err(Counter::PacketOpenFailed));
+        assert_eq!(right.last_received, at(0));
+        assert_eq!(open(&mut right, at(9), &mut genuine[..length]), Ok(5));
+    }
+
+    #[test]
+    fn bodies_have_the_size_of_their_type() {
+        let (mut left, mut right) = pair(0);
+        for (kind, size, fits) in [
+            (PacketType::KeepAlive, 8, true),
+            (PacketType::KeepAlive, 7, false),
+            (PacketType::Payload, 0, false),
+            (PacketType::Payload, 1, true),
+            (PacketType::Payload, 1200, true),
+            (PacketType::Disconnect, 0, true),
+            (PacketType::Disconnect, 1, false),
+        ] {
+            let mut buf = [0; MAX_DATAGRAM_IN];
+            let length = left.seal_small(at(1), kind, &mut buf, &vec![0; size]).unwrap();
+            let expected = if fits { Ok(size) } else { Err(Counter::PacketBodySize) };
+            assert_eq!(open(&mut right, at(1), &mut buf[..length]), expected, "{kind:?} of {size}");
+        }
+    }
+
+    #[test]
+    fn numbers_end_before_they_repeat() {
+        let (mut left, _) = pair((1 << 63) - 2);
+        let mut buf = [0; 64];
+        assert!(left.seal_small(at(1), PacketType::KeepAlive, &mut buf, &[0; 8]).is_some());
+        assert!(left.seal_small(at(1), PacketType::KeepAlive, &mut buf, &[0; 8]).is_none());
+        assert!(left.seal_small(at(1), PacketType::KeepAlive, &mut buf, &[0; 8]).is_none());
+    }
+}

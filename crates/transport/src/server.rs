@@ -1,0 +1,571 @@
+//! The server's end of the UDP protocol: sealed packets below, channels above.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::channel::{Link, LinkConfig, LinkEvent, LinkStats, SendError, Violation};
+use crate::crypto::Drbg;
+use crate::limits::Limits;
+use crate::netcode::{self, Farewell, HEADROOM, MAX_BODY, MAX_DATAGRAM_OUT};
+use crate::{
+    ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Identity, Incoming, Mono, Now, Random,
+};
+
+/// Copies of our `Close` after it has not been acknowledged in time; as many type-6 packets follow.
+pub(crate) const GOODBYE_COPIES: u8 = 5;
+
+/// The time between two of them: losses come in bursts.
+pub(crate) const GOODBYE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long the keys of a connection stay for our goodbye: the copies and then some.
+pub(crate) const PARTING: Duration = Duration::from_millis(500);
+
+/// How long a peer that repeats its goodbye is answered: its default linger.
+pub(crate) const ANSWERING: Duration = Duration::from_secs(1);
+
+/// A datagram that is ready to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// Where it lies in the buffer that was lent.
+    pub at: Range<usize>,
+}
+
+/// What a [`Server`] is made of.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Keys, addresses and identities.
+    pub netcode: netcode::ServerConfig,
+    /// Channels and their buffers.
+    pub link: LinkConfig,
+    /// Caps on what peers and strangers can make grow.
+    pub limits: Limits,
+}
+
+/// The server's end of the UDP protocol: datagrams in, messages out, and the other way round.
+///
+/// Calling order, at any rate the caller likes:
+///
+/// 1. [`handle_datagram`](Self::handle_datagram) for everything that has arrived, then [`tick`](Self::tick) at the same
+///    time; both report to a sink, and what they report of one connection is what [`Incoming`] promises;
+/// 2. [`send`](Self::send), [`disconnect`](Self::disconnect) and other wishes;
+/// 3. [`poll_transmit`](Self::poll_transmit) until it has nothing more.
+///
+/// [`poll_timeout`](Self::poll_timeout) says when to call again if nothing arrives. The work of one round is
+/// proportional to what arrived, was sent or became due, never to the number of connections.
+pub struct Server {
+    netcode: netcode::Server,
+    link: Arc<LinkConfig>,
+    limits: Limits,
+    random: Drbg,
+    /// By [`ConnectionId::index`].
+    peers: Vec<Option<Box<Peer>>>,
+    /// Links that may have a packet to send.
+    dirty: VecDeque<ConnectionId>,
+    /// Due times of links, soonest first. An entry that is not its peer's `scheduled` is a leftover.
+    timers: BinaryHeap<Reverse<(Mono, ConnectionId)>>,
+    /// Peers whose next goodbye copy waits for its time.
+    parting: Vec<ConnectionId>,
+    /// Peers whose next goodbye copy can leave.
+    goodbyes: VecDeque<ConnectionId>,
+    /// What the sink has not been told yet.
+    ended: VecDeque<(ConnectionId, DisconnectReason)>,
+    /// The unconfirmed peer that has just been told that it is connected.
+    announced: Option<ConnectionId>,
+    hurry: bool,
+    violations: u64,
+    violations_by_kind: Vec<(Violation, u64)>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    generation: u32,
+    link: Link,
+    phase: Phase,
+    /// It is in the dirty list.
+    listed: bool,
+    /// The entry of the timer queue that counts.
+    scheduled: Option<Mono>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Messages flow.
+    Open,
+    /// We are leaving for this reason; the link says when it is done.
+    Closing(DisconnectReason),
+    /// Over and reported; our goodbye is repeated.
+    Parting {
+        copies: u8,
+        next: Mono,
+    },
+    /// Over and reported; the peer's goodbye is answered.
+    Answering,
+}
+
+impl Server {
+    /// A server that starts `now`; tokens issued before are refused. Its secrets come from `random`, which must be fit
+    /// for that in production.
+    pub fn new(config: ServerConfig, random: &mut dyn Random, now: Now) -> Self {
+        let ServerConfig { netcode, mut link, limits } = config;
+        link.mtu = link.mtu.min(MAX_BODY);
+        Self {
+            netcode: netcode::Server::new(netcode, &limits, random, now),
+            link: Arc::new(link),
+            limits,
+            random: Drbg::new(random),
+            peers: Vec::new(),
+            dirty: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            parting: Vec::new(),
+            goodbyes: VecDeque::new(),
+            ended: VecDeque::new(),
+            announced: None,
+            hurry: false,
+            violations: 0,
+            violations_by_kind: Vec::new(),
+        }
+    }
+
+    /// Takes a datagram that arrived from `from`, and opens it where it lies.
+    #[inline]
+    pub fn handle_datagram(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut dyn FnMut(Incoming<'_>),
+    ) {
+        if let netcode::server::Received::Payload { connection, body } =
+            self.netcode.handle_datagram(now, from, datagram)
+        {
+            self.handle_payload(now, connection, body, sink);
+        }
+        self.handle_events(now, sink);
+    }
+
+    /// Lets everything act that is due.
+    pub fn tick(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
+        self.netcode.tick(now);
+        while let Some(&Reverse((due, id))) = self.timers.peek()
+            && due <= now.mono
+        {
+            self.timers.pop();
+            let Some(peer) = self.peer_mut(id).filter(|peer| peer.scheduled == Some(due)) else { continue };
+            peer.scheduled = None;
+            peer.link.handle_timeout(now.mono);
+            self.settle(now, id);
+            // What became due may be a packet. Its timer is set again when there is nothing more to send.
+            self.list(id);
+        }
+        self.move_goodbyes(now.mono);
+        self.handle_events(now, sink);
+    }
+
+    /// Queues one whole message.
+    #[inline]
+    pub fn send(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        message: &[u8],
+    ) -> Result<(), SendError> {
+        let peer = self.peer_mut(connection).ok_or(SendError::NotConnected)?;
+        if !matches!(peer.phase, Phase::Open) {
+            return Err(SendError::NotConnected);
+        }
+        peer.link.send(now.mono, channel, message)?;
+        self.list(connection);
+        Ok(())
+    }
+
+    /// Ends a connection: what is queued reliably is delivered first, for at most `linger`; then the reason travels and
+    /// `Disconnected` is reported. Unknown or ended connections are ignored.
+    pub fn disconnect(&mut self, now: Now, connection: ConnectionId, reason: &DisconnectReason, linger: Duration) {
+        let Some(peer) = self.peer_mut(connection).filter(|peer| matches!(peer.phase, Phase::Open)) else { return };
+        peer.phase = Phase::Closing(reason.clone());
+        peer.link.close(now.mono, reason, linger);
+        self.settle(now, connection);
+        self.list(connection);
+    }
+
+    /// Says goodbye on all connections, with all copies at once and without waiting for anything: the process is about to
+    /// end. Drain [`poll_transmit`](Self::poll_transmit) afterwards; nothing else is of use any more.
+    pub fn say_goodbye(&mut self, now: Now, reason: &DisconnectReason) {
+        self.hurry = true;
+        for index in 0..self.peers.len() {
+            let Some(peer) = self.peers.get(index).and_then(Option::as_deref) else { continue };
+            let id = ConnectionId { index: index as u32, generation: peer.generation };
+            // Who is leaving already does so for its own reason.
+            self.disconnect(now, id, reason, Duration::ZERO);
+            if let Some(Peer { phase: Phase::Closing(reason), link, .. }) = self.peer_mut(id) {
+                let reason = reason.clone();
+                link.close(now.mono, &reason, Duration::ZERO);
+                self.report(now, id, reason);
+            }
+        }
+        self.move_goodbyes(now.mono);
+    }
+
+    /// The next datagram that may leave, in `buf`, which has at least [`MAX_DATAGRAM_OUT`] bytes.
+    pub fn poll_transmit(&mut self, now: Now, buf: &mut [u8]) -> Option<Transmit> {
+        if let Some(netcode::Transmit { to, len }) = self.netcode.poll_transmit(now, buf) {
+            return Some(Transmit { to, at: 0..len });
+        }
+        while let Some(&id) = self.dirty.front() {
+            if let Some(transmit) = self.poll_link(now, id, buf) {
+                return Some(transmit);
+            }
+            self.dirty.pop_front();
+            if let Some(peer) = self.peer_mut(id) {
+                peer.listed = false;
+            }
+            self.settle(now, id);
+            self.schedule(id);
+        }
+        while let Some(id) = self.goodbyes.pop_front() {
+            if let Some(transmit) = self.poll_goodbye(now, id, buf) {
+                return Some(transmit);
+            }
+        }
+        // The last copies may have made the way free for the last words of the layer below.
+        let netcode::Transmit { to, len } = self.netcode.poll_transmit(now, buf)?;
+        Some(Transmit { to, at: 0..len })
+    }
+
+    /// When something has to be done at the latest; the origin of time if at once.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        if !(self.dirty.is_empty() && self.goodbyes.is_empty() && self.ended.is_empty()) {
+            return Some(Mono::ZERO);
+        }
+        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
+        let parting = self.parting.iter().filter_map(|id| match self.peer(*id)?.phase {
+            Phase::Parting { next, .. } => Some(next),
+            _ => None,
+        });
+        parting.chain(timer).chain(self.netcode.poll_timeout()).min()
+    }
+
+    /// Whether new clients are let in; those who are connected stay.
+    pub fn set_accepting(&mut self, accepting: bool) {
+        self.netcode.set_accepting(accepting);
+    }
+
+    /// The keys in force, for rotation.
+    pub fn keys_mut(&mut self) -> &mut netcode::KeyRing {
+        self.netcode.keys_mut()
+    }
+
+    /// The addresses that tokens must name one of; see [`netcode::ServerConfig::addresses`].
+    pub fn set_addresses(&mut self, addresses: &[SocketAddr]) {
+        self.netcode.set_addresses(addresses);
+    }
+
+    /// Changes the limits in force, for new and old connections.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.netcode.set_limits(&limits);
+        self.limits = limits;
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The channels and their buffers.
+    pub fn link_config(&self) -> &LinkConfig {
+        &self.link
+    }
+
+    /// Connections that are not over.
+    pub fn connections(&self) -> usize {
+        self.netcode.connections()
+    }
+
+    /// Where a peer is; `None` for connections that are unknown or over.
+    pub fn address(&self, connection: ConnectionId) -> Option<SocketAddr> {
+        self.open(connection)?;
+        self.netcode.address(connection)
+    }
+
+    /// Who a peer is; `None` for connections that are unknown or over.
+    pub fn identity(&self, connection: ConnectionId) -> Option<&Identity> {
+        self.open(connection)?;
+        self.netcode.identity(connection)
+    }
+
+    /// Figures of a connection; `None` if it is unknown or over.
+    pub fn stats(&self, connection: ConnectionId) -> Option<LinkStats> {
+        self.open(connection).map(|peer| peer.link.stats())
+    }
+
+    /// How often peers broke the protocol, by kind, as far as it happened.
+    pub fn violations(&self) -> &[(Violation, u64)] {
+        &self.violations_by_kind
+    }
+
+    /// All counters, and the fill of all tables with the highest so far.
+    pub fn metrics(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        self.netcode.metrics(report);
+        report("violations_total", self.violations);
+    }
+
+    #[inline]
+    fn handle_payload(&mut self, now: Now, id: ConnectionId, body: &[u8], sink: &mut dyn FnMut(Incoming<'_>)) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let open = matches!(peer.phase, Phase::Open);
+        let handled = peer.link.handle_packet(now.mono, body, &mut |channel, bytes| {
+            if open {
+                sink(Incoming::Message { connection: id, channel, bytes });
+            }
+        });
+        if let Err(violation) = handled {
+            return self.handle_violation(now, id, violation);
+        }
+        if peer.link.has_work() {
+            self.list(id);
+        }
+        self.settle(now, id);
+        self.schedule(id);
+    }
+
+    fn handle_violation(&mut self, now: Now, id: ConnectionId, violation: Violation) {
+        self.violations += 1;
+        count(&mut self.violations_by_kind, violation);
+        let Some(peer) = self.peer_mut(id).filter(|peer| matches!(peer.phase, Phase::Open | Phase::Closing(_))) else {
+            return;
+        };
+        let reason = DisconnectReason::local(DisconnectCode::ProtocolViolation).with_text(&violation.to_string());
+        peer.link.close(now.mono, &reason, Duration::ZERO);
+        self.report(now, id, reason);
+    }
+
+    /// Takes in what the layers below have to say, and tells the sink what is over.
+    fn handle_events(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
+        self.tell(sink);
+        while let Some(event) = self.netcode.poll_event() {
+            match event {
+                netcode::server::Event::Accepted { connection, address } => {
+                    self.insert(now, connection, Phase::Open);
+                    let identity = self.netcode.identity(connection);
+                    sink(Incoming::Accepted { connection, address: Some(address), identity });
+                }
+                netcode::server::Event::Confirmed { .. } => {}
+                netcode::server::Event::Refused { connection, code } => {
+                    self.insert(now, connection, Phase::Parting { copies: GOODBYE_COPIES, next: now.mono });
+                    if let Some(peer) = self.peer_mut(connection) {
+                        peer.link.close(now.mono, &DisconnectReason::local(code), Duration::ZERO);
+                    }
+                    self.goodbyes.push_back(connection);
+                }
+                netcode::server::Event::Closed { connection, reason } => self.handle_closed(now, connection, reason),
+                netcode::server::Event::Freed { connection } => {
+                    let place = self.peers.get_mut(connection.index as usize);
+                    let place = place.filter(|place| {
+                        place.as_ref().is_some_and(|peer| peer.generation == connection.generation)
+                    });
+                    if let Some(place) = place {
+                        *place = None;
+                    }
+                }
+            }
+            self.tell(sink);
+        }
+    }
+
+    /// The layer below has ended a connection by itself.
+    fn handle_closed(&mut self, now: Now, id: ConnectionId, reason: DisconnectReason) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let reason = match &peer.phase {
+            Phase::Open => reason,
+            // We were about to leave, and did not get to hear that the goodbye has arrived.
+            Phase::Closing(ours) => ours.clone(),
+            _ => return,
+        };
+        peer.link.close(now.mono, &reason, Duration::ZERO);
+        self.report(now, id, reason);
+    }
+
+    /// Notes that a connection is over for the sink, and starts what there is to say to the peer.
+    fn report(&mut self, now: Now, id: ConnectionId, reason: DisconnectReason) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        while peer.link.poll_event().is_some() {}
+        peer.phase = Phase::Parting { copies: GOODBYE_COPIES, next: now.mono };
+        self.ended.push_back((id, reason));
+        // Unless the slot is free already, in which case nothing below comes of it.
+        self.netcode.close(now, id, Farewell::Linger(PARTING));
+        self.goodbyes.push_back(id);
+    }
+
+    /// Takes in what a link has to say.
+    fn settle(&mut self, now: Now, id: ConnectionId) {
+        loop {
+            let Some(peer) = self.peer_mut(id) else { return };
+            let Some(event) = peer.link.poll_event() else { return };
+            match (event, &peer.phase) {
+                (LinkEvent::RemoteClosed(reason), Phase::Open) => {
+                    peer.phase = Phase::Answering;
+                    self.ended.push_back((id, reason));
+                    self.netcode.close(now, id, Farewell::Linger(ANSWERING));
+                }
+                (LinkEvent::RemoteClosed(_), Phase::Closing(reason)) => {
+                    // Both ends left at the same time: each has its own reason.
+                    let reason = reason.clone();
+                    peer.phase = Phase::Answering;
+                    self.ended.push_back((id, reason));
+                    self.netcode.close(now, id, Farewell::Linger(ANSWERING));
+                }
+                (LinkEvent::Closed, Phase::Closing(reason)) => {
+                    let reason = reason.clone();
+                    self.report(now, id, reason);
+                }
+                (LinkEvent::SlowConsumer, Phase::Open) => {
+                    let reason = DisconnectReason::local(DisconnectCode::SlowConsumer);
+                    self.disconnect(now, id, &reason, Duration::ZERO);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn tell(&mut self, sink: &mut dyn FnMut(Incoming<'_>)) {
+        while let Some((connection, reason)) = self.ended.pop_front() {
+            sink(Incoming::Disconnected { connection, reason });
+        }
+    }
+
+    fn insert(&mut self, now: Now, id: ConnectionId, phase: Phase) {
+        let index = id.index as usize;
+        if self.peers.len() <= index {
+            // The layer below keeps its indices dense and bounded.
+            self.peers.resize_with(index + 1, || None);
+        }
+        let link = Link::new(&self.link, now.mono, &mut self.random);
+        let peer = Peer { generation: id.generation, link, phase, listed: false, scheduled: None };
+        self.peers[index] = Some(Box::new(peer));
+    }
+
+    /// The next packet of a link, sealed.
+    #[inline]
+    fn poll_link(&mut self, now: Now, id: ConnectionId, buf: &mut [u8]) -> Option<Transmit> {
+        // A client that may not know that it is connected is told so before every payload.
+        if self.announced != Some(id) && self.netcode.is_unconfirmed(id) && self.peer(id)?.link.has_work() {
+            self.announced = Some(id);
+            let netcode::Transmit { to, len } = self.netcode.announce(now, id, buf)?;
+            return Some(Transmit { to, at: 0..len });
+        }
+        self.announced = None;
+        let mtu = self.link.mtu;
+        let peer = self.peer_mut(id)?;
+        let body = peer.link.poll_packet(now.mono, buf.get_mut(HEADROOM..HEADROOM + mtu)?)?;
+        let (to, at) = self.netcode.seal_payload(now, id, buf, body)?;
+        Some(Transmit { to, at })
+    }
+
+    /// The next copy of a goodbye, sealed. After the last one the layer below says its own.
+    fn poll_goodbye(&mut self, now: Now, id: ConnectionId, buf: &mut [u8]) -> Option<Transmit> {
+        let (hurry, mtu) = (self.hurry, self.link.mtu);
+        let peer = self.peer_mut(id)?;
+        let Phase::Parting { copies, next } = &mut peer.phase else { return None };
+        let body = match copies.checked_sub(1) {
+            Some(left) => {
+                *copies = left;
+                *next = now.mono + GOODBYE_INTERVAL;
+                peer.link.goodbye_packet(now.mono, buf.get_mut(HEADROOM..HEADROOM + mtu)?)
+            }
+            None => None,
+        };
+        let Some(body) = body else {
+            self.netcode.close(now, id, Farewell::Goodbye);
+            if hurry {
+                self.netcode.hurry_goodbyes();
+            }
+            return None;
+        };
+        if hurry {
+            self.goodbyes.push_back(id);
+        } else {
+            self.parting.push(id);
+        }
+        let (to, at) = self.netcode.seal_payload(now, id, buf, body)?;
+        Some(Transmit { to, at })
+    }
+
+    fn move_goodbyes(&mut self, now: Mono) {
+        let Self { parting, peers, goodbyes, hurry, .. } = self;
+        parting.retain(|id| match find(peers, *id).map(|peer| &peer.phase) {
+            Some(Phase::Parting { next, .. }) if *next <= now || *hurry => {
+                goodbyes.push_back(*id);
+                false
+            }
+            Some(Phase::Parting { .. }) => true,
+            _ => false,
+        });
+    }
+
+    /// Puts a link on the list of those that may have something to send.
+    #[inline]
+    fn list(&mut self, id: ConnectionId) {
+        if let Some(peer) = self.peer_mut(id)
+            && !std::mem::replace(&mut peer.listed, true)
+        {
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Puts the link's next due time into the timer queue, if none that is as early is there.
+    #[inline]
+    fn schedule(&mut self, id: ConnectionId) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        // Who is listed is looked at before any timer, and again after that.
+        if peer.listed {
+            return;
+        }
+        let Some(due) = peer.link.poll_timeout() else { return };
+        if peer.scheduled.is_none_or(|scheduled| due < scheduled) {
+            peer.scheduled = Some(due);
+            self.timers.push(Reverse((due, id)));
+        }
+    }
+
+    fn open(&self, id: ConnectionId) -> Option<&Peer> {
+        self.peer(id).filter(|peer| matches!(peer.phase, Phase::Open | Phase::Closing(_)))
+    }
+
+    #[inline]
+    fn peer(&self, id: ConnectionId) -> Option<&Peer> {
+        find(&self.peers, id)
+    }
+
+    #[inline]
+    fn peer_mut(&mut self, id: ConnectionId) -> Option<&mut Peer> {
+        self.peers.get_mut(id.index as usize)?.as_deref_mut().filter(|peer| peer.generation == id.generation)
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+#[inline]
+fn find(peers: &[Option<Box<Peer>>], id: ConnectionId) -> Option<&Peer> {
+    peers.get(id.index as usize)?.as_deref().filter(|peer| peer.generation == id.generation)
+}
+
+pub(crate) fn count(counters: &mut Vec<(Violation, u64)>, violation: Violation) {
+    match counters.iter_mut().find(|(kind, _)| *kind == violation) {
+        Some((_, count)) => *count += 1,
+        None => counters.push((violation, 1)),
+    }
+}
+
+/// A buffer for one datagram is never smaller than what is written into it.
+const _: () = assert!(HEADROOM + MAX_BODY + netcode::TAILROOM <= MAX_DATAGRAM_OUT);
