@@ -83,13 +83,8 @@ pub trait NetworkDriver: Send + Sync + 'static {
     fn receive(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>));
 
     /// Queues one whole message. Copies it; the slice is free afterwards.
-    fn send(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        channel: ChannelId,
-        message: &[u8],
-    ) -> Result<(), SendError>;
+    fn send(&mut self, now: Now, connection: ConnectionId, channel: ChannelId, message: &[u8])
+    -> Result<(), SendError>;
 
     /// Lets everything leave that is queued and may leave.
     fn flush(&mut self, now: Now);

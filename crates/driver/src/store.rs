@@ -62,13 +62,7 @@ impl NetworkDriverStore {
     }
 
     /// Sends one message on the connection `key`.
-    pub fn send(
-        &mut self,
-        now: Now,
-        key: ConnectionKey,
-        channel: ChannelId,
-        message: &[u8],
-    ) -> Result<(), SendError> {
+    pub fn send(&mut self, now: Now, key: ConnectionKey, channel: ChannelId, message: &[u8]) -> Result<(), SendError> {
         let driver = self.get_mut(key.driver).ok_or(SendError::NotConnected)?;
         driver.send(now, key.connection, channel, message)
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use netstream_driver::transport::Random;
 use netstream_driver::transport::{
     ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Mono, Now, Origin, SeededRandom,
 };
-use netstream_driver::transport::Random;
 use netstream_driver::{ConnectError, Credentials, Endpoint, IpcDriver, IpcHub, ListenError, NetworkDriver, SendError};
 
 const NOW: Now = Now { mono: Mono::ZERO, wall: netstream_driver::transport::Wall::from_unix(0) };
@@ -115,7 +115,7 @@ fn a_full_server_says_so() {
     // A place that becomes free is given away again.
     drop(first);
     assert_eq!(update(&mut server).1.len(), 1);
-    client(&hub, "game");
+    let _third = client(&hub, "game");
     assert_eq!(update(&mut server).0.len(), 1);
 }
 

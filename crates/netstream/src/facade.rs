@@ -3,21 +3,22 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bevy_ecs::component::Component;
 use bevy_ecs::entity::Entity;
 use bevy_ecs::resource::Resource;
 use netstream_driver::transport::netcode::{ConnectToken, JoinCode};
-use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason};
+use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Now};
 use netstream_driver::udp::UdpDriver;
 use netstream_driver::{
-    ConnectionKey, ConnectionStats, Credentials, DriverId, Endpoint, NetworkDriver, NetworkDriverStore,
-    Scheme, SendError,
+    ConnectionKey, ConnectionStats, Credentials, DriverId, Endpoint, NetworkDriver, NetworkDriverStore, Scheme,
+    SendError,
 };
 
 use crate::errors::{
     ConnectionError, NetworkConnectError, NetworkListenError, NetworkSendError, StillConnected, UnknownDriver,
 };
 use crate::session::control::MessageKind;
-use crate::session::{BanTarget, ResumeTicket, Session, SessionCounters, Slot};
+use crate::session::{BanTarget, Session, SessionCounters, Slot};
 use crate::state::Side;
 use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkId, NetworkLimits};
 
@@ -54,14 +55,13 @@ pub struct NetworkStreamDriver {
     pub(crate) reserved: Vec<Entity>,
     /// Connections with RPCs to dispatch.
     pub(crate) with_rpcs: Vec<Entity>,
-    /// Client: which server the resume ticket is for.
-    last_server: Option<Endpoint>,
     /// A scratch message, reused.
     message: Vec<u8>,
 }
 
-/// A driver that listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A driver that listens. Also the component that answers a
+/// [`NetworkStreamRequestListen`](crate::NetworkStreamRequestListen).
+#[derive(Component, Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
     /// Which driver.
     pub driver: DriverId,
@@ -113,6 +113,10 @@ impl ConnectOptions {
         self
     }
 
+    pub(crate) fn has_token(&self) -> bool {
+        matches!(self.transport, Credentials::Token(_))
+    }
+
     /// Bytes for the server's game code to judge when it requires approval: a password, a ticket. At most
     /// [`NetworkLimits::credentials`]. They travel sealed where the driver is remote.
     #[must_use]
@@ -124,7 +128,14 @@ impl ConnectOptions {
 
 impl NetworkStreamDriver {
     pub(crate) fn new(session: Session, constructor: Box<DriverConstructor>) -> Self {
-        Self { session, constructor, events: Vec::new(), reserved: Vec::new(), with_rpcs: Vec::new(), last_server: None, message: Vec::new() }
+        Self {
+            session,
+            constructor,
+            events: Vec::new(),
+            reserved: Vec::new(),
+            with_rpcs: Vec::new(),
+            message: Vec::new(),
+        }
     }
 
     // Drivers.
@@ -275,6 +286,35 @@ impl NetworkStreamDriver {
 
     /// The same with a join code or token for the driver, and credentials for the server's game code.
     pub fn connect_with(&mut self, endpoint: &str, options: ConnectOptions) -> Result<Entity, NetworkConnectError> {
+        let (key, endpoint) = self.dial(endpoint, &options)?;
+        let reserved = self.reserved.pop();
+        let entity = reserved.unwrap_or_else(|| self.session.alloc_entity());
+        let reserved = reserved.is_some();
+        self.session.core.connect(entity, key, endpoint, options.credentials, options.as_new, reserved);
+        Ok(entity)
+    }
+
+    /// The same for an entity that exists.
+    pub(crate) fn connect_entity(
+        &mut self,
+        entity: Entity,
+        endpoint: &str,
+        options: ConnectOptions,
+    ) -> Result<(), NetworkConnectError> {
+        if self.slot(entity).is_ok() {
+            return Err(NetworkConnectError::AlreadyConnected(entity));
+        }
+        let (key, endpoint) = self.dial(endpoint, &options)?;
+        self.session.core.connect(entity, key, endpoint, options.credentials, options.as_new, true);
+        Ok(())
+    }
+
+    /// Checks everything, finds or makes the driver and lets it reach for the server. After an error nothing is left.
+    fn dial(
+        &mut self,
+        endpoint: &str,
+        options: &ConnectOptions,
+    ) -> Result<(ConnectionKey, Endpoint), NetworkConnectError> {
         let endpoint: Endpoint = endpoint.parse()?;
         let core = &self.session.core;
         if core.side == Side::Server {
@@ -287,45 +327,22 @@ impl NetworkStreamDriver {
         if size > limit {
             return Err(NetworkConnectError::CredentialsTooLong { size, limit });
         }
-        let (driver, own) = match self.idle_driver(endpoint.scheme()) {
-            Some(driver) => (driver, false),
+        let driver = match self.idle_driver(endpoint.scheme()) {
+            Some(driver) => driver,
             None => {
                 let made = (self.constructor)(&endpoint).ok_or(NetworkConnectError::NoDriver(endpoint.scheme()))?;
-                (self.session.add_own(made), true)
+                self.session.add_own(made)
             }
         };
         let now = self.session.now();
-        let started = self.session.store.get_mut(driver).map(|found| found.connect(now, &endpoint, &options.transport));
-        match started {
-            Some(Ok(connection)) => {
-                let reserved = self.reserved.pop();
-                let entity = reserved.unwrap_or_else(|| self.session.alloc_entity());
-                let key = ConnectionKey { driver, connection };
-                let ticket = self.resume_ticket(endpoint, options.as_new);
-                self.session.core.connect(entity, key, options.credentials, ticket, reserved.is_some());
-                Ok(entity)
-            }
-            failed => {
-                if own {
-                    self.session.sweep();
-                }
-                match failed {
-                    Some(Err(error)) => Err(error.into()),
-                    _ => Err(NetworkConnectError::NoDriver(endpoint.scheme())),
-                }
+        let found = self.session.store.get_mut(driver).ok_or(NetworkConnectError::NoDriver(endpoint.scheme()))?;
+        match found.connect(now, &endpoint, &options.transport) {
+            Ok(connection) => Ok((ConnectionKey { driver, connection }, endpoint)),
+            Err(error) => {
+                self.session.sweep();
+                Err(error.into())
             }
         }
-    }
-
-    /// The ticket of the last connection, if it was to the same server: a ticket is a secret, and no other server's
-    /// business.
-    fn resume_ticket(&mut self, endpoint: Endpoint, as_new: bool) -> Option<ResumeTicket> {
-        if as_new || self.last_server.as_ref() != Some(&endpoint) {
-            self.session.core.ticket = None;
-        }
-        self.last_server = Some(endpoint);
-        // It is kept until the server hands out another: this attempt may fail.
-        self.session.core.ticket.clone()
     }
 
     /// A driver of this scheme that the application added and that carries nothing.
@@ -526,6 +543,14 @@ impl NetworkStreamDriver {
     /// Caps and deadlines, of which each new value counts at once.
     pub fn limits_mut(&mut self) -> &mut NetworkLimits {
         &mut self.session.core.limits
+    }
+
+    pub(crate) fn now(&mut self) -> Now {
+        self.session.now()
+    }
+
+    pub(crate) fn random_below(&mut self, bound: u64) -> u64 {
+        self.session.core.random_below(bound)
     }
 
     // What the components' hooks report.

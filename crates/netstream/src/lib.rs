@@ -23,6 +23,9 @@ mod facade;
 mod limits;
 mod plugin;
 pub mod queue;
+mod reconnect;
+mod relocation;
+mod request;
 mod rpc;
 mod session;
 pub mod state;
@@ -33,13 +36,18 @@ pub use connection::{
     IncomingSnapshotBuffer, NetworkId, NetworkStreamConnection, NetworkStreamInGame, NetworkStreamIsReconnected,
     NetworkStreamRequestDisconnect, OutgoingRpcBuffer,
 };
-pub use errors::{ConnectionError, NetworkConnectError, NetworkListenError, NetworkSendError, StillConnected, UnknownDriver};
+pub use errors::{
+    ConnectionError, NetworkConnectError, NetworkListenError, NetworkSendError, StillConnected, UnknownDriver,
+};
 pub use event::{ConnectionEvent, DriverEvent};
 pub use facade::{ConnectOptions, DriverConstructor, Listening, NetworkStreamDriver, ResetPolicy};
 pub use limits::NetworkLimits;
 pub use netstream_driver as driver;
 pub use netstream_driver::transport;
-pub use plugin::{NetworkStreamPlugin, NetworkStreamSystems};
+pub use plugin::{AutoConnect, NetworkStreamPlugin, NetworkStreamSystems};
+pub use reconnect::{NetworkStreamReconnect, ReconnectStatus};
+pub use relocation::{InsertSessionError, NetworkSession};
+pub use request::{NetworkStreamRequestConnect, NetworkStreamRequestListen, RequestFailed};
 pub use rpc::{ReceivedRpc, RegisterRpcError, Rpc, RpcAppExt, RpcSender};
 pub use session::{
     BanTarget, GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SameIdentity, SchemaPolicy, SessionCounters,

@@ -1,19 +1,25 @@
 //! One plugin per role.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
-use bevy_app::{App, Plugin, PostUpdate, PreUpdate};
+use bevy_app::{App, Plugin, PostUpdate, PreUpdate, Startup};
+use bevy_ecs::schedule::common_conditions::resource_exists;
 use bevy_ecs::schedule::{IntoScheduleConfigs, SystemSet};
-use netstream_driver::udp::UdpDriver;
+use bevy_ecs::system::ResMut;
 use netstream_driver::transport::Random;
+use netstream_driver::transport::netcode::JoinCode;
+use netstream_driver::udp::UdpDriver;
 use netstream_driver::{Clock, Endpoint, IpcDriver, IpcHub, NetworkDriver, OsRandom, Scheme, SystemClock};
 
 use crate::facade::DriverConstructor;
+use crate::reconnect::reconnect;
 use crate::rpc::RpcRegistry;
 use crate::session::Session;
 use crate::state::Side;
 use crate::{
-    ConnectionEvent, DriverEvent, GameProtocol, NetworkLimits, NetworkStreamDriver, SameIdentity, SchemaPolicy, systems,
+    ConnectOptions, ConnectionEvent, DriverEvent, GameProtocol, NetworkLimits, NetworkStreamDriver, SameIdentity,
+    SchemaPolicy, systems,
 };
 
 /// When the network acts within an update.
@@ -28,11 +34,40 @@ pub enum NetworkStreamSystems {
     Send,
 }
 
+/// Where Worlds meet by themselves; see [`NetworkStreamPlugin::with_auto_connect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoConnect {
+    /// The UDP port; 0 means never.
+    pub port: u16,
+    /// Where a server listens. Default: all addresses of the machine.
+    pub listen: IpAddr,
+    /// Where a client looks for the server. Default: this machine.
+    pub connect: IpAddr,
+}
+
+impl AutoConnect {
+    /// At this UDP port, on this machine.
+    pub const fn at_port(port: u16) -> Self {
+        Self { port, listen: IpAddr::V4(Ipv4Addr::UNSPECIFIED), connect: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+    }
+
+    fn listen_endpoint(&self) -> String {
+        Endpoint::udp((self.listen, self.port).into()).to_string()
+    }
+
+    fn connect_endpoint(&self) -> String {
+        Endpoint::udp((self.connect, self.port).into()).to_string()
+    }
+}
+
 /// Makes a World a server or a client.
 ///
 /// Nothing listens or connects by itself: that is what [`NetworkStreamDriver`] is for.
 pub struct NetworkStreamPlugin {
     side: Side,
+    thin: bool,
+    auto_connect: Option<AutoConnect>,
+    join_code: Option<JoinCode>,
     game: GameProtocol,
     limits: NetworkLimits,
     approval_required: bool,
@@ -57,9 +92,18 @@ impl NetworkStreamPlugin {
         Self::new(Side::Client)
     }
 
+    /// A client without eyes, for load tests and bots: a full connection that sends commands, but snapshots are dropped
+    /// unread and there is no [`IncomingSnapshotBuffer`](crate::IncomingSnapshotBuffer).
+    pub fn thin_client() -> Self {
+        Self { thin: true, ..Self::new(Side::Client) }
+    }
+
     fn new(side: Side) -> Self {
         Self {
             side,
+            thin: false,
+            auto_connect: None,
+            join_code: None,
             game: GameProtocol::default(),
             limits: NetworkLimits::default(),
             approval_required: false,
@@ -83,6 +127,20 @@ impl NetworkStreamPlugin {
     #[must_use]
     pub fn with_ipc(mut self, hub: &IpcHub) -> Self {
         self.hub = Some(hub.clone());
+        self
+    }
+
+    /// The join code of UDP: a server takes it instead of a random one, a client shows it when it connects by itself.
+    #[must_use]
+    pub fn with_join_code(mut self, code: JoinCode) -> Self {
+        self.join_code = Some(code);
+        self
+    }
+
+    /// Listens (server) or connects (client) by itself at the first update. Nothing happens where the port is 0.
+    #[must_use]
+    pub fn with_auto_connect(mut self, auto: AutoConnect) -> Self {
+        self.auto_connect = Some(auto);
         self
     }
 
@@ -141,13 +199,13 @@ impl NetworkStreamPlugin {
     }
 
     fn construct(&self) -> Box<DriverConstructor> {
-        let (given, hub) = (self.constructor.clone(), self.hub.clone());
+        let (given, hub, code) = (self.constructor.clone(), self.hub.clone(), self.join_code.clone());
         Box::new(move |endpoint| {
             if let Some(driver) = given.as_ref().and_then(|given| given(endpoint)) {
                 return Some(driver);
             }
             match endpoint.scheme() {
-                Scheme::Udp => Some(Box::new(UdpDriver::default())),
+                Scheme::Udp => Some(Box::new(code.clone().map_or_else(UdpDriver::default, UdpDriver::with_join_code))),
                 Scheme::Ipc => Some(Box::new(IpcDriver::new(hub.as_ref()?))),
                 _ => None,
             }
@@ -166,26 +224,48 @@ impl Plugin for NetworkStreamPlugin {
         session.game = self.game.clone();
         session.core.limits = self.limits.clone();
         session.core.approval_required = self.approval_required;
+        session.core.thin = self.thin;
         session.core.same_identity = self.same_identity;
         session.core.schema_policy = self.schema_policy;
         app.insert_resource(NetworkStreamDriver::new(session, self.construct()))
             .init_resource::<RpcRegistry>()
             .add_message::<ConnectionEvent>()
             .add_message::<DriverEvent>()
-            .configure_sets(PreUpdate, (NetworkStreamSystems::Receive, NetworkStreamSystems::Rpc).chain())
+            // A World whose session was taken away has no network until it gets another.
+            .configure_sets(
+                PreUpdate,
+                (NetworkStreamSystems::Receive, NetworkStreamSystems::Rpc)
+                    .chain()
+                    .run_if(resource_exists::<NetworkStreamDriver>),
+            )
+            .configure_sets(PostUpdate, NetworkStreamSystems::Send.run_if(resource_exists::<NetworkStreamDriver>))
             .add_systems(
                 PreUpdate,
                 (
-                    (systems::receive, systems::deliver, systems::answer)
-                        .chain()
-                        .in_set(NetworkStreamSystems::Receive),
+                    (systems::receive, systems::deliver, systems::answer).chain().in_set(NetworkStreamSystems::Receive),
                     systems::dispatch_rpcs.in_set(NetworkStreamSystems::Rpc),
                 ),
             )
             .add_systems(
                 PostUpdate,
-                (systems::send_rpcs, systems::send).chain().in_set(NetworkStreamSystems::Send),
+                (systems::send_rpcs, systems::send, reconnect).chain().in_set(NetworkStreamSystems::Send),
             );
         systems::reserve(app.world_mut());
+        if let Some(auto) = self.auto_connect.filter(|auto| auto.port != 0) {
+            let (side, code) = (self.side, self.join_code.clone());
+            app.add_systems(Startup, move |mut net: ResMut<'_, NetworkStreamDriver>| {
+                let done = match side {
+                    Side::Server => net.listen(&auto.listen_endpoint()).map(drop).map_err(|error| error.to_string()),
+                    Side::Client => {
+                        let options = code.iter().cloned().fold(ConnectOptions::new(), ConnectOptions::join_code);
+                        let started = net.connect_with(&auto.connect_endpoint(), options);
+                        started.map(drop).map_err(|error| error.to_string())
+                    }
+                };
+                if let Err(error) = done {
+                    tracing::error!("auto-connect: {error}");
+                }
+            });
+        }
     }
 }

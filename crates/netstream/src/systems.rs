@@ -134,6 +134,12 @@ pub(crate) fn send(world: &mut World) {
     reserve(world);
 }
 
+/// Leaves nothing half done: everything that happened is raised, and what is over is gone.
+pub(crate) fn settle_and_retire(world: &mut World) {
+    settle(world);
+    retire(world);
+}
+
 /// Applies the session's changes to the World, one by one and in order, with the World free for observers.
 fn settle(world: &mut World) {
     loop {
@@ -144,6 +150,7 @@ fn settle(world: &mut World) {
                 let side = net.session.core.side;
                 let max_message = net.session.store.get(key.driver).map_or(0, |d| d.max_message(ChannelId::RELIABLE));
                 let max_bytes = net.session.core.limits.outgoing_rpc_bytes;
+                let thin = net.session.core.thin;
                 if !reserved && world.spawn_empty_at(entity).is_err() {
                     continue;
                 }
@@ -158,9 +165,10 @@ fn settle(world: &mut World) {
                     IncomingRpcBuffer::default(),
                 ));
                 match side {
-                    Side::Server => entity_mut.insert(IncomingCommandBuffer::default()),
-                    Side::Client => entity_mut.insert(IncomingSnapshotBuffer::default()),
-                };
+                    Side::Server => _ = entity_mut.insert(IncomingCommandBuffer::default()),
+                    Side::Client if thin => {}
+                    Side::Client => _ = entity_mut.insert(IncomingSnapshotBuffer::default()),
+                }
                 if let Some(identity) = identity {
                     entity_mut.insert(ConnectionIdentity(*identity));
                 }
@@ -244,7 +252,7 @@ pub(crate) fn reserve(world: &mut World) {
 }
 
 /// Fixes the protocol at the first update.
-fn freeze(world: &mut World) {
+pub(crate) fn freeze(world: &mut World) {
     let Some((schema, approval_rpcs)) = world.resource_mut::<RpcRegistry>().freeze() else { return };
     let mut net = world.resource_mut::<NetworkStreamDriver>();
     let protocol = Protocol::new(net.session.game.clone(), schema);

@@ -55,10 +55,7 @@ fn both_ends_go_through_every_state_and_part_with_a_reason(link: Link) {
 
     let up = [Handshake, ProtocolValidation, Accepted, Connected(NotInGame), Connected(InGame)];
     assert_eq!(pair.server.states_of(server), [&up[..], &[Disconnecting, Disconnected]].concat());
-    assert_eq!(
-        pair.client.states_of(client),
-        [&[Connecting], &up[..], &[Connected(NotInGame), Disconnected]].concat()
-    );
+    assert_eq!(pair.client.states_of(client), [&[Connecting], &up[..], &[Connected(NotInGame), Disconnected]].concat());
     assert_eq!(pair.server.reason_of(server), DisconnectReason::local(DisconnectCode::ServerShutdown));
     assert_eq!(pair.client.reason_of(client), DisconnectReason::remote(DisconnectCode::ServerShutdown));
     assert_eq!(pair.server.seen().entity_was_there, [true]);
@@ -409,14 +406,14 @@ fn rpcs_arrive_once_and_in_order(link: Link) {
             pair.step();
         }
     }
-    pair.until("all have arrived", |pair| {
-        pair.server.seen().says.len() >= 200 && pair.client.seen().says.len() >= 200
-    });
+    pair.until("all have arrived", |pair| pair.server.seen().says.len() >= 200 && pair.client.seen().says.len() >= 200);
     pair.run(Duration::from_millis(500));
     for (peer, from) in [(&pair.server, server), (&pair.client, client)] {
         let numbers: Vec<_> = peer.seen().says.iter().map(|(_, say)| say.0).collect();
         assert_eq!(numbers, (0..200).collect::<Vec<_>>());
-        assert!(peer.seen().says.iter().all(|(source, say)| *source == from && say.1.len() == say.0 as usize * 7 % 3000));
+        assert!(
+            peer.seen().says.iter().all(|(source, say)| *source == from && say.1.len() == say.0 as usize * 7 % 3000)
+        );
     }
     pair.check();
 }

@@ -58,12 +58,7 @@ enum Phase {
 impl Client {
     /// A client that starts to connect `now` and reports itself as `id`. Its session keys come from `random`, which
     /// must be fit for that in production.
-    pub fn new(
-        id: ConnectionId,
-        config: ClientConfig,
-        random: &mut dyn Random,
-        now: Now,
-    ) -> Result<Self, StartError> {
+    pub fn new(id: ConnectionId, config: ClientConfig, random: &mut dyn Random, now: Now) -> Result<Self, StartError> {
         let ClientConfig { netcode, mut link, limits } = config;
         link.mtu = link.mtu.min(MAX_BODY);
         let mtu = link.mtu;
@@ -195,8 +190,7 @@ impl Client {
 
     /// Whether the end has been reported.
     pub fn is_reported(&self) -> bool {
-        self.ended.is_none()
-            && matches!(self.phase, Phase::Parting { .. } | Phase::Answering | Phase::Freed)
+        self.ended.is_none() && matches!(self.phase, Phase::Parting { .. } | Phase::Answering | Phase::Freed)
     }
 
     /// Whether nothing will be reported or sent any more.

@@ -11,9 +11,7 @@ use crate::channel::{Link, LinkConfig, LinkEvent, LinkStats, SendError, Violatio
 use crate::crypto::Drbg;
 use crate::limits::Limits;
 use crate::netcode::{self, Farewell, HEADROOM, MAX_BODY, MAX_DATAGRAM_OUT};
-use crate::{
-    ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Identity, Incoming, Mono, Now, Random,
-};
+use crate::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Identity, Incoming, Mono, Now, Random};
 
 /// Copies of our `Close` after it has not been acknowledged in time; as many type-6 packets follow.
 pub(crate) const GOODBYE_COPIES: u8 = 5;
@@ -100,10 +98,7 @@ enum Phase {
     /// We are leaving for this reason; the link says when it is done.
     Closing(DisconnectReason),
     /// Over and reported; our goodbye is repeated.
-    Parting {
-        copies: u8,
-        next: Mono,
-    },
+    Parting { copies: u8, next: Mono },
     /// Over and reported; the peer's goodbye is answered.
     Answering,
 }
@@ -367,9 +362,8 @@ impl Server {
                 netcode::server::Event::Closed { connection, reason } => self.handle_closed(now, connection, reason),
                 netcode::server::Event::Freed { connection } => {
                     let place = self.peers.get_mut(connection.index as usize);
-                    let place = place.filter(|place| {
-                        place.as_ref().is_some_and(|peer| peer.generation == connection.generation)
-                    });
+                    let place = place
+                        .filter(|place| place.as_ref().is_some_and(|peer| peer.generation == connection.generation));
                     if let Some(place) = place {
                         *place = None;
                     }

@@ -39,7 +39,8 @@ fn token(issuer: Issuer, addresses: &[SocketAddr], client_id: u64) -> [u8; 2048]
             token.unwrap().to_bytes().as_slice().try_into().unwrap()
         }
         Issuer::Theirs => {
-            netcode::generate_connect_token(addresses, addresses, 45, 10, client_id, PROTOCOL, &KEY, &user_data).unwrap()
+            netcode::generate_connect_token(addresses, addresses, 45, 10, client_id, PROTOCOL, &KEY, &user_data)
+                .unwrap()
         }
     }
 }

@@ -812,7 +812,8 @@ fn what_servers_send_makes_no_server_answer() {
     world.clients.clear();
     world.log.clear();
     for datagram in own {
-        for (from, to) in [(second, server_address()), (server_address(), second), (server_address(), server_address())] {
+        for (from, to) in [(second, server_address()), (server_address(), second), (server_address(), server_address())]
+        {
             world.inject(from, to, &datagram.bytes);
         }
     }
@@ -882,11 +883,7 @@ fn every_drop_has_a_counter() {
     }
     // A token for another server.
     let other = world.token_for(2, &[address("203.0.113.9:1")]);
-    world.connect_with(
-        client_address(2),
-        Credentials::Token(Box::new(other)),
-        &[server],
-    );
+    world.connect_with(client_address(2), Credentials::Token(Box::new(other)), &[server]);
     world.loses = Box::new(|_| false);
     world.run(Duration::from_millis(50));
     assert_eq!(world.counter(Counter::RequestWrongServer), 1);

@@ -97,8 +97,8 @@ fn packets_of_every_type_and_sequence_length_open() {
             count += 1;
         }
     }
-    let in_file = lines().keys().filter(|name| name.len() > 16 && name.split(' ').next_back().unwrap().len() == 16);
-    assert_eq!(in_file.count(), count, "no vector is left out");
+    let is_packet = |name: &&&str| name.split(' ').next_back().is_some_and(|number| number.len() == 16);
+    assert_eq!(lines().keys().filter(is_packet).count(), count, "no vector is left out");
 }
 
 #[test]

@@ -19,6 +19,6 @@ mod record;
 mod world;
 
 pub(crate) use journal::Happened;
-pub(crate) use play::{GamePlugin, Rates};
+pub(crate) use play::Rates;
 pub(crate) use record::{Counts, Record, STATES};
 pub(crate) use world::{GameWorld, Seen, game_protocol};

@@ -125,13 +125,22 @@ fn listen(mut chats: MessageReader<ReceivedRpc<Chat>>, mut journal: ResMut<Journ
 }
 
 /// Enters the game and greets, as soon as the connection is there.
-fn enter(mut events: MessageReader<ConnectionEvent>, mut sender: NumberedSender, mut commands: Commands) {
+fn enter(
+    mut events: MessageReader<ConnectionEvent>,
+    journal: Res<Journal>,
+    mut sender: NumberedSender,
+    mut commands: Commands,
+) {
+    let greeting = match journal.side {
+        Side::Server => "welcome",
+        Side::Client => "hello from",
+    };
     for event in events.read().filter(|event| event.state == ConnectionState::Accepted) {
         if let Ok(mut entity) = commands.get_entity(event.connection) {
             entity.try_insert(NetworkStreamInGame);
         }
         let id = event.network_id.map_or(0, NetworkId::number);
-        sender.send(event.connection, |number| Chat::new(number, format!("hello, {id} is here")));
+        sender.send(event.connection, |number| Chat::new(number, format!("{greeting} player {id}")));
     }
 }
 

@@ -87,24 +87,27 @@ impl Record {
 
     /// Notes an event; what is wrong with it is told to `fault`.
     pub(crate) fn note(&mut self, event: &ConnectionEvent, mut fault: impl FnMut(String)) {
-        let to = event.state;
+        if event.key != self.key {
+            fault(format!("{} has another connection key than the events before it", event.state));
+        }
+        self.enter(event.state, event.reason.clone(), fault);
+        self.network_id = self.network_id.or(event.network_id);
+    }
+
+    fn enter(&mut self, to: ConnectionState, reason: Option<DisconnectReason>, mut fault: impl FnMut(String)) {
         match self.last_event {
             None if to != first_state(self.side).0 => fault(format!("the first event is {to}")),
             Some(from) if !self.follows(from, to) => fault(format!("{to} follows {from}")),
             _ => {}
         }
-        if event.key != self.key {
-            fault(format!("{to} has another connection key than the events before it"));
-        }
-        if event.reason.is_some() != (to == ConnectionState::Disconnected) {
-            fault(format!("{to} comes {} a reason", if event.reason.is_some() { "with" } else { "without" }));
+        if reason.is_some() != (to == ConnectionState::Disconnected) {
+            fault(format!("{to} comes {} a reason", if reason.is_some() { "with" } else { "without" }));
         }
         if let Some(index) = ConnectionState::ALL.iter().position(|state| *state == to) {
             self.events[index] += 1;
         }
         self.connected |= to.is_connected();
-        self.network_id = self.network_id.or(event.network_id);
-        self.reason = self.reason.take().or_else(|| event.reason.clone());
+        self.reason = self.reason.take().or(reason);
         self.state = to;
         self.last_event = Some(to);
     }
@@ -143,7 +146,6 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use bevy_ecs::entity::Entity;
     use netstream::driver::{IpcDriver, NetworkDriverStore};
     use netstream::transport::ConnectionId;
 
@@ -157,11 +159,8 @@ mod tests {
     fn faults(side: Side, states: &[ConnectionState]) -> Vec<String> {
         let (mut record, mut faults) = (Record::new(key(), side, "ipc"), Vec::new());
         for &state in states {
-            let reason = (state == ConnectionState::Disconnected)
-                .then(|| DisconnectReason::local(DisconnectCode::ConnectionClose));
-            let connection = Entity::PLACEHOLDER;
-            let event = ConnectionEvent { connection, key: key(), state, network_id: None, reason, mismatch: None };
-            record.note(&event, |fault| faults.push(fault));
+            let reason = (state == Disconnected).then(|| DisconnectReason::local(DisconnectCode::ConnectionClose));
+            record.enter(state, reason, |fault| faults.push(fault));
         }
         faults
     }

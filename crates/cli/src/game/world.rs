@@ -62,14 +62,24 @@ impl GameWorld {
         Ok(())
     }
 
-    /// Says goodbye on every connection.
-    pub(crate) fn leave(&mut self, code: DisconnectCode) {
-        self.net().disconnect_all(&DisconnectReason::local(code));
+    /// Accepts nobody new and says goodbye on every connection, as its side does when it goes away.
+    pub(crate) fn close(&mut self, side: Side) {
+        let mut net = self.net();
+        for listening in net.endpoints().collect::<Vec<_>>() {
+            // It was there a moment ago.
+            let _ = net.stop_listening(listening.driver);
+        }
+        let code = match side {
+            Side::Server => DisconnectCode::ServerShutdown,
+            Side::Client => DisconnectCode::ConnectionClose,
+        };
+        net.disconnect_all(&DisconnectReason::local(code));
     }
 
     /// Whether every connection is over and gone.
     pub(crate) fn is_alone(&mut self) -> bool {
-        self.net().connections().next().is_none() && self.app.world().resource::<Journal>().happened.is_empty()
+        let none_begun = self.net().connections().next().is_none();
+        none_begun && self.app.world_mut().query::<&Record>().iter(self.app.world()).next().is_none()
     }
 
     /// Client: what its connection has been through; `None` when that is over.
@@ -77,9 +87,10 @@ impl GameWorld {
         self.app.world().get::<Record>(self.connection?)
     }
 
-    /// What one connection has been through; `None` when that is over.
-    pub(crate) fn record_of(&self, connection: Entity) -> Option<&Record> {
-        self.app.world().get::<Record>(connection)
+    /// Server: the connection of a player.
+    pub(crate) fn connection_of(&mut self, id: NetworkId) -> Option<Entity> {
+        let world = self.app.world_mut();
+        world.query::<(Entity, &NetworkId)>().iter(world).find(|(_, other)| **other == id).map(|(entity, _)| entity)
     }
 
     /// What the World has seen since it was last asked.

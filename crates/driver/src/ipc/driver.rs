@@ -4,15 +4,14 @@ use std::any::Any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use netstream_transport::channel::{ChannelTable, Side};
 use netstream_transport::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Mono, Now};
 
+use super::IpcHub;
 use super::hub::{Arrival, Listener, close};
-use super::lane::{Batch, Lane, Pipe, Wake, is_reliable, lock};
-use super::{IpcHub, lane};
+use super::lane::{Batch, Lane, Pipe, Wake, lock};
 use crate::slots::Slots;
-use crate::{
-    ConnectError, ConnectionStats, Credentials, Endpoint, ListenError, NetworkDriver, Scheme, SendError,
-};
+use crate::{ConnectError, ConnectionStats, Credentials, Endpoint, ListenError, NetworkDriver, Scheme, SendError};
 
 /// How many clients a listener has unless told otherwise, as on UDP.
 const MAX_CONNECTIONS: usize = 256;
@@ -20,25 +19,18 @@ const MAX_CONNECTIONS: usize = 256;
 /// How long a client waits to be accepted, as on UDP.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The largest unreliable message in bytes: one that fits a UDP datagram too.
-const MAX_UNRELIABLE: usize = 1152;
-/// The largest reliable message in bytes, as on UDP.
-const MAX_RELIABLE: usize = 64 * 1024;
-/// The largest unreliable fragmented message that a client sends, in bytes, as on UDP.
-const MAX_FRAGMENTED_TO_SERVER: usize = 16 * 1024;
-/// The largest unreliable fragmented message that a server sends, in bytes, as on UDP.
-const MAX_FRAGMENTED_TO_CLIENT: usize = 256 * 1024;
-
 /// The driver for `ipc://name`. It becomes a server by `listen` or a client by `connect`, whichever comes first.
 ///
 /// The name `0` asks for any free one. A server takes 256 clients unless
-/// [`with_max_connections`](Self::with_max_connections) says otherwise.
+/// [`with_max_connections`](Self::with_max_connections) says otherwise. The channels are those of a UDP connection unless
+/// [`with_channels`](Self::with_channels) says otherwise; all of them keep the order of their messages.
 ///
 /// Metrics: `connections`, `messages_sent_total`, `messages_received_total`, `unreliable_dropped_total` (the receiver did
 /// not keep up), `reliable_refused_total` (answered with `QueueFull`), `refused_full_total` (clients turned away).
 pub struct IpcDriver {
     hub: IpcHub,
     max_connections: usize,
+    channels: ChannelTable,
     listening: Option<Listening>,
     role: Option<Role>,
     connections: Slots<Connection>,
@@ -65,6 +57,15 @@ struct Listening {
 enum Role {
     Server,
     Client,
+}
+
+impl Role {
+    fn side(self) -> Side {
+        match self {
+            Self::Server => Side::Server,
+            Self::Client => Side::Client,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -116,6 +117,7 @@ impl IpcDriver {
         Self {
             hub: hub.clone(),
             max_connections: MAX_CONNECTIONS,
+            channels: ChannelTable::default(),
             listening: None,
             role: None,
             connections: Slots::new(),
@@ -133,6 +135,13 @@ impl IpcDriver {
     #[must_use]
     pub fn with_max_connections(mut self, most: usize) -> Self {
         self.max_connections = most;
+        self
+    }
+
+    /// The same driver with these channels. Both ends need the same.
+    #[must_use]
+    pub fn with_channels(mut self, channels: ChannelTable) -> Self {
+        self.channels = channels;
         self
     }
 
@@ -240,9 +249,8 @@ impl NetworkDriver for IpcDriver {
         if let Some(listening) = &self.listening {
             return Err(ListenError::AlreadyListening(listening.endpoint.clone()));
         }
-        let name = match (endpoint.scheme(), endpoint.name()) {
-            (Scheme::Ipc, Some(name)) => name,
-            _ => return Err(ListenError::WrongScheme { endpoint: endpoint.clone(), scheme: self.scheme() }),
+        let (Scheme::Ipc, Some(name)) = (endpoint.scheme(), endpoint.name()) else {
+            return Err(ListenError::WrongScheme { endpoint: endpoint.clone(), scheme: self.scheme() });
         };
         if self.role == Some(Role::Client) && self.connections.len() > 0 {
             return Err(ListenError::UsedAsClient);
@@ -273,9 +281,8 @@ impl NetworkDriver for IpcDriver {
         endpoint: &Endpoint,
         _credentials: &Credentials,
     ) -> Result<ConnectionId, ConnectError> {
-        let name = match (endpoint.scheme(), endpoint.name()) {
-            (Scheme::Ipc, Some(name)) => name,
-            _ => return Err(ConnectError::WrongScheme { endpoint: endpoint.clone(), scheme: self.scheme() }),
+        let (Scheme::Ipc, Some(name)) = (endpoint.scheme(), endpoint.name()) else {
+            return Err(ConnectError::WrongScheme { endpoint: endpoint.clone(), scheme: self.scheme() });
         };
         if self.listening.is_some() || (self.role == Some(Role::Server) && self.connections.len() > 0) {
             return Err(ConnectError::UsedAsServer);
@@ -332,7 +339,7 @@ impl NetworkDriver for IpcDriver {
         message: &[u8],
     ) -> Result<(), SendError> {
         let size = message.len();
-        let limit = self.max_message(channel);
+        let declared = self.channels.get(channel);
         let connection = self.connections.get_mut(connection).ok_or(SendError::NotConnected)?;
         if connection.closing {
             return Err(SendError::NotConnected);
@@ -340,16 +347,16 @@ impl NetworkDriver for IpcDriver {
         if !connection.established {
             return Err(SendError::NotReady);
         }
-        if limit == 0 {
-            return Err(SendError::UnknownChannel(channel));
-        }
+        let declared = declared.ok_or(SendError::UnknownChannel(channel))?;
+        let limit = declared.max_message(connection.role.side());
         if size > limit {
             return Err(SendError::TooLarge { size, limit });
         }
         let owner = {
             let mut lane = lock(connection.outbound());
-            if !lane.deaf && !lane.batch.push(channel, message) {
-                if is_reliable(channel) {
+            let reliable = declared.kind.is_reliable();
+            if !lane.deaf && !lane.batch.push(channel, reliable, message) {
+                if reliable {
                     self.counts.reliable_refused += 1;
                     return Err(SendError::QueueFull);
                 }
@@ -387,13 +394,8 @@ impl NetworkDriver for IpcDriver {
     }
 
     fn max_message(&self, channel: ChannelId) -> usize {
-        match channel {
-            ChannelId::UNRELIABLE => MAX_UNRELIABLE,
-            ChannelId::RELIABLE => MAX_RELIABLE.min(lane::RELIABLE_BYTES),
-            ChannelId::UNRELIABLE_FRAGMENTED if self.role == Some(Role::Server) => MAX_FRAGMENTED_TO_CLIENT,
-            ChannelId::UNRELIABLE_FRAGMENTED => MAX_FRAGMENTED_TO_SERVER,
-            _ => 0,
-        }
+        let side = self.role.unwrap_or(Role::Client).side();
+        self.channels.get(channel).map_or(0, |channel| channel.max_message(side))
     }
 
     fn metrics(&self, report: &mut dyn FnMut(&'static str, u64)) {

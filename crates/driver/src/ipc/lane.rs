@@ -13,10 +13,6 @@ pub(super) const UNRELIABLE_MESSAGES: usize = 4096;
 /// The most bytes of unreliable messages that wait in one direction.
 pub(super) const UNRELIABLE_BYTES: usize = 1024 * 1024;
 
-pub(super) fn is_reliable(channel: ChannelId) -> bool {
-    channel == ChannelId::RELIABLE
-}
-
 /// Locks, whatever happened to other holders: every change under these locks is complete before anything can panic.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -87,8 +83,8 @@ struct Load {
 
 impl Batch {
     /// Appends one message; `false` if the bound of its kind does not allow it.
-    pub(super) fn push(&mut self, channel: ChannelId, message: &[u8]) -> bool {
-        let (load, messages, bytes) = if is_reliable(channel) {
+    pub(super) fn push(&mut self, channel: ChannelId, reliable: bool, message: &[u8]) -> bool {
+        let (load, messages, bytes) = if reliable {
             (&mut self.reliable, RELIABLE_MESSAGES, RELIABLE_BYTES)
         } else {
             (&mut self.unreliable, UNRELIABLE_MESSAGES, UNRELIABLE_BYTES)
@@ -158,7 +154,7 @@ mod tests {
         let messages: [(ChannelId, &[u8]); 3] =
             [(ChannelId::RELIABLE, b"one"), (ChannelId::UNRELIABLE, b""), (ChannelId::RELIABLE, b"three")];
         for (channel, message) in messages {
-            assert!(batch.push(channel, message));
+            assert!(batch.push(channel, channel == ChannelId::RELIABLE, message));
         }
         assert!(batch.messages().eq(messages));
         assert_eq!(batch.reliable_bytes(), 8);
@@ -170,14 +166,14 @@ mod tests {
     fn each_kind_has_its_own_bounds() {
         let mut batch = Batch::default();
         for _ in 0..RELIABLE_MESSAGES {
-            assert!(batch.push(ChannelId::RELIABLE, b"x"));
+            assert!(batch.push(ChannelId::RELIABLE, true, b"x"));
         }
-        assert!(!batch.push(ChannelId::RELIABLE, b"x"));
+        assert!(!batch.push(ChannelId::RELIABLE, true, b"x"));
         let large = vec![0; 16 * 1024];
         for _ in 0..UNRELIABLE_BYTES / large.len() {
-            assert!(batch.push(ChannelId::UNRELIABLE_FRAGMENTED, &large));
+            assert!(batch.push(ChannelId::UNRELIABLE_FRAGMENTED, false, &large));
         }
-        assert!(!batch.push(ChannelId::UNRELIABLE, b"x"));
+        assert!(!batch.push(ChannelId::UNRELIABLE, false, b"x"));
     }
 
     #[test]

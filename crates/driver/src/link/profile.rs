@@ -52,23 +52,11 @@ impl LinkProfile {
     /// Cable or fibre within one country.
     pub const BROADBAND: Self = Self { delay: millis(10), jitter: millis(1), loss: 0.001, ..Self::PERFECT };
     /// A busy home Wi-Fi.
-    pub const WIFI: Self = Self {
-        delay: millis(15),
-        jitter: millis(12),
-        loss: 0.02,
-        duplicate: 0.01,
-        reorder: 0.05,
-        ..Self::PERFECT
-    };
+    pub const WIFI: Self =
+        Self { delay: millis(15), jitter: millis(12), loss: 0.02, duplicate: 0.01, reorder: 0.05, ..Self::PERFECT };
     /// A phone that moves through a 4G network.
-    pub const MOBILE_4G: Self = Self {
-        delay: millis(30),
-        jitter: millis(20),
-        loss: 0.03,
-        burst: 4.0,
-        rate: Some(375_000),
-        ..Self::PERFECT
-    };
+    pub const MOBILE_4G: Self =
+        Self { delay: millis(30), jitter: millis(20), loss: 0.03, burst: 4.0, rate: Some(375_000), ..Self::PERFECT };
     /// Across an ocean.
     pub const INTERCONTINENTAL: Self = Self { delay: millis(75), jitter: millis(5), loss: 0.01, ..Self::PERFECT };
     /// By way of a satellite.

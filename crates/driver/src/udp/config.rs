@@ -48,20 +48,26 @@ pub struct UdpConfig {
     pub limits: Limits,
     /// Channels and buffers of connections while this driver listens.
     pub server_link: LinkConfig,
-    /// Channels and buffers of the connection that this driver makes as a client.
+    /// Channels and buffers of the connection that this driver makes as a client. Its bandwidth is three quarters of what
+    /// a server takes by default ([`Limits::inbound_bytes`]): who sends more for long is a flood to it. Raise both
+    /// together.
     pub client_link: LinkConfig,
     /// Socket buffers while this driver listens.
     pub server_buffers: BufferSizes,
     /// Socket buffers of a client.
     pub client_buffers: BufferSizes,
     /// How long one `receive` takes datagrams in at a stretch; what is left waits for the next. Only where time is the
-    /// machine's. Default 8 ms, half a tick at 60 Hz.
+    /// machine's. Default 16 ms, a tick at 60 Hz.
     pub receive_budget: Duration,
 }
 
 impl UdpConfig {
     /// Default settings; join code and client id come from `random`.
     pub fn new(random: &mut dyn Random) -> Self {
+        let limits = Limits::default();
+        let mut client_link = LinkConfig::client();
+        // The rest is room for what arrives in bursts, and for small packets, whose number is limited too.
+        client_link.bandwidth = Some(u64::from(limits.inbound_bytes) * 3 / 4);
         Self {
             access: Access::JoinCode(JoinCode::random(random)),
             protocol_id: DEFAULT_PROTOCOL_ID,
@@ -71,12 +77,12 @@ impl UdpConfig {
             client_id: random.u64(),
             user_data: Box::new([0; 256]),
             allow_local_tokens: false,
-            limits: Limits::default(),
+            limits,
             server_link: LinkConfig::server(),
-            client_link: LinkConfig::client(),
+            client_link,
             server_buffers: BufferSizes::SERVER,
             client_buffers: BufferSizes::CLIENT,
-            receive_budget: Duration::from_millis(8),
+            receive_budget: Duration::from_millis(16),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use netstream_transport::netcode::client::{ClientConfig, Credentials as Shown, StartError};
-use netstream_transport::{Client, ConnectionId, Now, Random};
+use netstream_transport::netcode::client::{Credentials as Shown, StartError};
+use netstream_transport::{Client, ClientConfig, ConnectionId, Now, Random, netcode};
 
 use super::config::UdpConfig;
 use super::port::Port;
@@ -44,11 +44,7 @@ pub(super) fn target(endpoint: &Endpoint, token: bool) -> Result<Target, Connect
 }
 
 /// What to show the server.
-pub(super) fn shown(
-    config: &UdpConfig,
-    endpoint: &Endpoint,
-    credentials: &Credentials,
-) -> Result<Shown, ConnectError> {
+pub(super) fn shown(config: &UdpConfig, endpoint: &Endpoint, credentials: &Credentials) -> Result<Shown, ConnectError> {
     match credentials {
         Credentials::None => Err(ConnectError::CredentialsNeeded(endpoint.clone())),
         Credentials::Token(token) => Ok(Shown::Token(token.clone())),
@@ -77,38 +73,53 @@ pub(super) fn look_up<N: Network>(network: &N, name: String) -> Answer {
     answer
 }
 
-/// Opens a socket and starts to connect.
-pub(super) fn start<N: Network>(
-    network: &N,
-    config: &UdpConfig,
-    now: Now,
-    id: ConnectionId,
-    number: u64,
-    shown: Shown,
-    mut addresses: Vec<SocketAddr>,
-    random: &mut dyn Random,
-) -> Result<(Port<N::Socket>, Client), StartFailure> {
-    let ipv6 = match &shown {
-        Shown::Token(token) if addresses.is_empty() => token.addresses().iter().any(SocketAddr::is_ipv6),
-        _ => addresses.iter().any(SocketAddr::is_ipv6),
-    };
-    let socket = match network.bind(any_address(ipv6), config.client_buffers) {
-        // A machine without IPv6 may still reach the others.
-        Err(_) if ipv6 => {
-            addresses.retain(SocketAddr::is_ipv4);
-            network.bind(any_address(false), config.client_buffers)
-        }
-        socket => socket,
-    };
-    let socket = socket.map_err(StartFailure::Socket)?;
-    let netcode = ClientConfig { credentials: shown, addresses, allow_local: config.allow_local_tokens };
-    let config = netstream_transport::ClientConfig {
-        netcode,
-        link: config.client_link.clone(),
-        limits: config.limits.clone(),
-    };
-    let client = Client::new(id, config, random, now).map_err(StartFailure::Credentials)?;
-    Ok((Port::new(socket, number), client))
+/// Everything that a client needs to know before it starts.
+#[derive(Debug)]
+pub(super) struct Dial {
+    pub(super) id: ConnectionId,
+    /// The number of its socket.
+    pub(super) number: u64,
+    pub(super) shown: Shown,
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+impl Dial {
+    /// Opens a socket and starts to connect.
+    pub(super) fn start<N: Network>(
+        self,
+        network: &N,
+        config: &UdpConfig,
+        random: &mut dyn Random,
+        now: Now,
+    ) -> Result<(Port<N::Socket>, Client), StartFailure> {
+        let Self { id, number, shown, mut addresses } = self;
+        let candidates = match &shown {
+            Shown::Token(token) if addresses.is_empty() => token.addresses(),
+            _ => &addresses,
+        };
+        let ipv6 = candidates.iter().any(SocketAddr::is_ipv6);
+        let ipv4 = candidates.iter().any(SocketAddr::is_ipv4);
+        let socket = match network.bind(any_address(ipv6), config.client_buffers) {
+            // A machine without IPv6 may still reach the others.
+            Err(_) if ipv6 && ipv4 => {
+                addresses.retain(SocketAddr::is_ipv4);
+                network.bind(any_address(false), config.client_buffers)
+            }
+            socket => socket,
+        };
+        let socket = socket.map_err(StartFailure::Socket)?;
+        let config = ClientConfig {
+            netcode: netcode::client::ClientConfig {
+                credentials: shown,
+                addresses,
+                allow_local: config.allow_local_tokens,
+            },
+            link: config.client_link.clone(),
+            limits: config.limits.clone(),
+        };
+        let client = Client::new(id, config, random, now).map_err(StartFailure::Credentials)?;
+        Ok((Port::new(socket, number), client))
+    }
 }
 
 /// Why a client did not start.

@@ -14,7 +14,7 @@ use netstream_transport::{
 };
 
 use super::config::{Access, UdpConfig};
-use super::dial::{self, Answer, StartFailure, Target};
+use super::dial::{self, Answer, Dial, StartFailure, Target};
 use super::port::{Budget, Port};
 use super::socket::{Network, OsNetwork, SocketStats};
 use crate::link::LinkSimulator;
@@ -48,7 +48,8 @@ const MAX_PARTING: usize = 8;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A client at an endpoint without a real host (`udp://0.0.0.0:0`) goes where its token says; with a join code it stays
+/// `listen` looks a host name up while the caller waits; `connect` does so on a thread of its own, and reports
+/// `HostNotFound` if nothing comes of it. A client at an endpoint without a real host (`udp://0.0.0.0:0`) goes where its token says; with a join code it stays
 /// on this machine. Metrics: those of [`SocketStats`], the counters of [`Counter`], `violations_total`, and of a server
 /// the fill of its tables.
 pub struct UdpDriver<N: Network = OsNetwork> {
@@ -62,6 +63,8 @@ pub struct UdpDriver<N: Network = OsNetwork> {
     /// Ends that could not be reported when they came.
     ended: VecDeque<(ConnectionId, DisconnectReason)>,
     simulator: Option<Box<LinkSimulator>>,
+    /// The figures of sockets that are gone.
+    past: SocketStats,
     /// The number of the next socket.
     next_number: u64,
     /// The latest time that we were told; what is said when the driver is dropped is said then.
@@ -127,6 +130,7 @@ impl<N: Network> UdpDriver<N> {
             ids: Slots::new(),
             ended: VecDeque::new(),
             simulator: None,
+            past: SocketStats::default(),
             next_number: 0,
             now: Now::default(),
         }
@@ -165,13 +169,18 @@ impl<N: Network> UdpDriver<N> {
         self.server.as_mut().map(|listening| listening.server.keys_mut())
     }
 
-    /// What the sockets did and met.
+    /// What the sockets of this driver did and met, all together, since the driver was made.
     pub fn socket_stats(&self) -> SocketStats {
-        match (&self.server, self.clients.first()) {
-            (Some(listening), _) => listening.port.stats(),
-            (None, Some(Dialled { stage: Stage::Up { port, .. }, .. })) => port.stats(),
-            _ => SocketStats::default(),
+        let mut all = self.past;
+        let server = self.server.iter().map(|listening| &listening.port);
+        let clients = self.clients.iter().filter_map(|dialled| match &dialled.stage {
+            Stage::Up { port, .. } => Some(port),
+            Stage::Resolving { .. } => None,
+        });
+        for port in server.chain(clients) {
+            all.add(&port.stats());
         }
+        all
     }
 
     /// The protocol machine of the server that is up, for figures that only it has.
@@ -216,8 +225,7 @@ impl<N: Network> UdpDriver<N> {
     fn receive_as_server(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
         let budget = self.budget();
         let Self { server: Some(Listening { port, server, .. }), simulator, .. } = self else { return };
-        let mut handle =
-            |from: SocketAddr, datagram: &mut [u8]| server.handle_datagram(now, from, datagram, sink);
+        let mut handle = |from: SocketAddr, datagram: &mut [u8]| server.handle_datagram(now, from, datagram, sink);
         port.receive(now.mono, simulator.as_deref_mut(), budget, &mut handle);
         if let Some(simulator) = simulator {
             simulator.incoming.poll(now.mono, &mut |route, datagram| {
@@ -257,11 +265,14 @@ impl<N: Network> UdpDriver<N> {
                 client.tick(now, sink);
             }
         }
-        let ids = &mut self.ids;
+        let Self { ids, past, .. } = self;
         self.clients.retain(|dialled| {
-            let Stage::Up { client, .. } = &dialled.stage else { return true };
+            let Stage::Up { client, port } = &dialled.stage else { return true };
             if client.is_reported() {
                 ids.remove(dialled.id);
+            }
+            if client.is_over() {
+                bury(past, port);
             }
             !client.is_over()
         });
@@ -284,10 +295,13 @@ impl<N: Network> UdpDriver<N> {
             self.end(id, DisconnectReason::link(DisconnectCode::HostNotFound));
         } else if let Err(error) = self.start(now, id, *shown, addresses) {
             let reason = DisconnectReason::link(DisconnectCode::LinkError);
-            self.end(id, match error {
-                StartFailure::Socket(error) => reason.with_text(&error.to_string()),
-                StartFailure::Credentials(error) => reason.with_text(&error.to_string()),
-            });
+            self.end(
+                id,
+                match error {
+                    StartFailure::Socket(error) => reason.with_text(&error.to_string()),
+                    StartFailure::Credentials(error) => reason.with_text(&error.to_string()),
+                },
+            );
         }
     }
 
@@ -300,7 +314,8 @@ impl<N: Network> UdpDriver<N> {
     ) -> Result<(), StartFailure> {
         let number = self.number();
         let Self { network, config, random, .. } = self;
-        let (port, client) = dial::start(network, config, now, id, number, shown, addresses, random)?;
+        let dial = Dial { id, number, shown, addresses };
+        let (port, client) = dial.start(network, config, random, now)?;
         self.clients.push(Dialled { id, stage: Stage::Up { port, client: Box::new(client) } });
         Ok(())
     }
@@ -321,7 +336,15 @@ impl<N: Network> UdpDriver<N> {
             // It is closing; what it was asked to report is its own reason.
             self.end(id, DisconnectReason::local(DisconnectCode::ConnectionClose));
         }
-        part(port, client, now, self.simulator.as_deref_mut());
+        let port = part(port, client, now, self.simulator.as_deref_mut());
+        bury(&mut self.past, &port);
+    }
+
+    /// Gives the socket of a server without connections up.
+    fn close_server(&mut self) {
+        if let Some(Listening { port, .. }) = self.server.take() {
+            bury(&mut self.past, &port);
+        }
     }
 
     fn client_mut(&mut self, id: ConnectionId) -> Option<&mut Dialled<N::Socket>> {
@@ -336,9 +359,15 @@ fn part<S: super::DatagramSocket>(
     mut client: Box<Client>,
     now: Now,
     simulator: Option<&mut LinkSimulator>,
-) {
+) -> Port<S> {
     client.say_goodbye(now, &DisconnectReason::local(DisconnectCode::ConnectionClose));
     send_last(&mut port, now, simulator, &mut |room| client.poll_transmit(now, room));
+    port
+}
+
+/// Keeps the counters of a socket that goes. Its buffers go with it.
+fn bury<S: super::DatagramSocket>(past: &mut SocketStats, port: &Port<S>) {
+    past.add(&SocketStats { receive_buffer: 0, send_buffer: 0, ..port.stats() });
 }
 
 /// Sends through a socket that will be gone afterwards. A simulated link loses what it loses, but delays nothing.
@@ -389,7 +418,7 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
             listening.server.set_accepting(true);
             return Ok(listening.endpoint.clone());
         }
-        self.server = None;
+        self.close_server();
         let socket = self.bind_server(endpoint).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => ListenError::AddressInUse(endpoint.clone()),
             _ => ListenError::Io { endpoint: endpoint.clone(), source },
@@ -452,7 +481,7 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
         }
         let shown = dial::shown(&self.config, endpoint, credentials)?;
         let target = dial::target(endpoint, matches!(credentials, Credentials::Token(_)))?;
-        self.server = None;
+        self.close_server();
         self.make_room(now);
         let id = self.ids.insert(()).expect("a client has few connections");
         match target {

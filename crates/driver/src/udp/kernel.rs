@@ -192,12 +192,7 @@ impl Batched {
         // SAFETY: every header points at arrays that outlive the call, with their true sizes; the slab that the
         // vectors point into is borrowed with `outbox` and only read.
         let sent = unsafe {
-            libc::sendmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                messages as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
-            )
+            libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), messages as libc::c_uint, libc::MSG_DONTWAIT as _)
         };
         let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
         Ok(runs.iter().take(sent).sum())

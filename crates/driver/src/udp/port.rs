@@ -122,4 +122,3 @@ impl<S: DatagramSocket> Port<S> {
         self.socket.stats()
     }
 }
-

@@ -71,6 +71,11 @@ macro_rules! stats {
         }
 
         impl SocketStats {
+            /// Adds the figures of another socket.
+            pub(super) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
             /// Reports each figure under its metric's name.
             pub(super) fn report(&self, report: &mut dyn FnMut(&'static str, u64)) {
                 $(report($metric, self.$name);)*
@@ -329,7 +334,7 @@ mod tests {
         all
     }
 
-    fn sent_to<'a>(all: &'a [(SocketAddr, Vec<u8>)], to: SocketAddr) -> impl Iterator<Item = &'a [u8]> {
+    fn sent_to(all: &[(SocketAddr, Vec<u8>)], to: SocketAddr) -> impl Iterator<Item = &[u8]> {
         all.iter().filter(move |(peer, _)| *peer == to).map(|(_, bytes)| bytes.as_slice())
     }
 
@@ -374,10 +379,11 @@ mod tests {
         let (mut arrived, mut truncated) = (Vec::new(), 0);
         while let Ok(1..) =
             batched.receive(&receiver.socket, &mut truncated, &mut |from, bytes| arrived.push((from, bytes.to_vec())))
-        {}
+        {
+        }
         assert!(arrived.iter().all(|(from, _)| *from == sender.local));
         assert!(arrived.iter().map(|(_, bytes)| bytes).eq(pattern.iter().map(|(_, bytes)| bytes)));
-        assert_eq!(truncated, 0);
+        assert_eq!((truncated, batched.dropped(&receiver.socket)), (0, 0));
     }
 
     #[test]

@@ -154,10 +154,7 @@ fn ended_with(
     }
     let now = setup.now();
     assert_eq!(setup.server.driver.stats(server), None);
-    assert_eq!(
-        setup.client.driver.send(now, client, ChannelId::RELIABLE, b"late"),
-        Err(SendError::NotConnected)
-    );
+    assert_eq!(setup.client.driver.send(now, client, ChannelId::RELIABLE, b"late"), Err(SendError::NotConnected));
 }
 
 pub(crate) fn what_was_queued_arrives_before_the_goodbye(setup: &mut Setup) {

@@ -25,6 +25,6 @@ mod registry;
 mod sender;
 mod shape;
 
-pub use registry::{ReceivedRpc, RegisterRpcError, Rpc, RpcAppExt};
 pub(crate) use registry::RpcRegistry;
+pub use registry::{ReceivedRpc, RegisterRpcError, Rpc, RpcAppExt};
 pub use sender::RpcSender;

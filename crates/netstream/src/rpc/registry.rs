@@ -83,7 +83,13 @@ impl RpcRegistry {
             return Err(RegisterRpcError::TooMany(name));
         }
         let fingerprint = shape::fingerprint::<T>();
-        self.entries.push(RpcEntry { name, type_id: TypeId::of::<T>(), fingerprint, approval, dispatch: dispatch::<T> });
+        self.entries.push(RpcEntry {
+            name,
+            type_id: TypeId::of::<T>(),
+            fingerprint,
+            approval,
+            dispatch: dispatch::<T>,
+        });
         Ok(())
     }
 

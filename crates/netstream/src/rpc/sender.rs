@@ -4,8 +4,8 @@ use bevy_ecs::entity::Entity;
 use bevy_ecs::system::{Query, Res, SystemParam};
 use postcard::ser_flavors::Flavor;
 
-use super::registry::{RpcRegistry, short_name};
 use super::Rpc;
+use super::registry::{RpcRegistry, short_name};
 use crate::errors::NetworkSendError;
 use crate::queue::MessageQueue;
 use crate::session::control::MessageKind;

@@ -11,11 +11,11 @@ use bevy_ecs::entity::Entity;
 use netstream_driver::transport::{
     ChannelId, DisconnectCode, DisconnectReason, Identity, Incoming, Mono, Now, Origin, Random,
 };
-use netstream_driver::{ConnectionKey, DriverId};
+use netstream_driver::{ConnectionKey, DriverId, Endpoint};
 
+use super::bans::BanList;
 use super::control::{self, Control, MessageKind};
 use super::ids::NetworkIdPool;
-use super::bans::BanList;
 use super::protocol::{PeerList, Protocol, ProtocolRecord, SchemaPolicy};
 use super::table::{Connection, ConnectionTable, Slot};
 use super::tickets::{ResumeTicket, TicketBook};
@@ -96,8 +96,10 @@ pub(crate) struct Core {
     pub(crate) same_identity: SameIdentity,
     pub(crate) schema_policy: SchemaPolicy,
     pub(crate) bans: BanList,
-    /// Client: good for getting the last id back.
-    pub(crate) ticket: Option<ResumeTicket>,
+    /// Client: snapshots are not read here.
+    pub(crate) thin: bool,
+    /// Client: good for getting the last id back, and on which server.
+    pub(crate) ticket: Option<(Endpoint, ResumeTicket)>,
     pub(crate) connections: ConnectionTable,
     pub(crate) counters: SessionCounters,
     pub(crate) changes: VecDeque<Change>,
@@ -131,6 +133,7 @@ impl Core {
             same_identity: SameIdentity::default(),
             schema_policy: SchemaPolicy::default(),
             bans: BanList::default(),
+            thin: false,
             ticket: None,
             connections: ConnectionTable::default(),
             counters: SessionCounters::default(),
@@ -161,9 +164,18 @@ impl Core {
         self.approval_rpcs = approval_rpcs;
     }
 
+    /// The moment of the last call.
+    pub(crate) fn last_now(&self) -> Now {
+        self.now
+    }
+
     /// The RPC numbers that peers were or will be told, for comparing two Worlds.
     pub(crate) fn protocol(&self) -> &Protocol {
         &self.protocol
+    }
+
+    pub(crate) fn random_below(&mut self, bound: u64) -> u64 {
+        self.random.below(bound)
     }
 
     pub(crate) fn network_ids(&self) -> usize {
@@ -301,7 +313,9 @@ impl Core {
             ) if connection.differing.is_none() => {
                 connection.network_id = Some(id);
                 connection.resumed = resumed;
-                self.ticket = Some(ticket);
+                if let Some(server) = connection.server.take() {
+                    self.ticket = Some((server, ticket));
+                }
                 self.establish(slot);
             }
             (Control::Draining { within }, ConnectionState::Connected(_), Side::Client) => {
@@ -351,6 +365,17 @@ impl Core {
                 return self.violation(slot, "command before Connected");
             }
             self.counters.out_of_game += 1;
+            let since = *connection.out_of_game_since.get_or_insert(self.now.mono);
+            if self.now.mono.since(since) >= ONE_SIDED && !std::mem::replace(&mut connection.warned, true) {
+                tracing::warn!(
+                    "{} sends as if in the game, and this side has not inserted NetworkStreamInGame for {ONE_SIDED:?}",
+                    connection.entity
+                );
+            }
+            return;
+        }
+        connection.out_of_game_since = None;
+        if self.thin {
             return;
         }
         connection.data.push(body);
@@ -365,11 +390,15 @@ impl Core {
         &mut self,
         entity: Entity,
         key: ConnectionKey,
+        server: Endpoint,
         credentials: Vec<u8>,
-        ticket: Option<ResumeTicket>,
+        as_new: bool,
         reserved: bool,
     ) {
-        let connection = Connection { credentials, ticket, ..blank(entity, key) };
+        // A ticket is a secret, and no other server's business. It is kept until the server hands out another: this
+        // attempt may fail.
+        let ticket = self.ticket.as_ref().filter(|(of, _)| *of == server && !as_new).map(|(_, ticket)| ticket.clone());
+        let connection = Connection { server: Some(server), credentials, ticket, ..blank(entity, key) };
         self.add(connection, None, reserved);
     }
 
@@ -718,6 +747,9 @@ impl Core {
     }
 }
 
+/// After this long it is no race any more that only one side has put the in-game mark.
+const ONE_SIDED: Duration = Duration::from_secs(5);
+
 fn blank(entity: Entity, key: ConnectionKey) -> Connection {
     Connection {
         entity,
@@ -732,6 +764,7 @@ fn blank(entity: Entity, key: ConnectionKey) -> Connection {
         early_bytes: 0,
         address: None,
         client_id: None,
+        server: None,
         credentials: Vec::new(),
         ticket: None,
         resumed: false,
@@ -741,6 +774,8 @@ fn blank(entity: Entity, key: ConnectionKey) -> Connection {
         rpcs: Default::default(),
         data: Default::default(),
         touched: false,
+        out_of_game_since: None,
+        warned: false,
     }
 }
 

@@ -22,11 +22,13 @@ pub use self::core::{SameIdentity, SessionCounters};
 pub use protocol::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SchemaPolicy};
 pub(crate) use protocol::{Protocol, SchemaEntry};
 pub(crate) use table::Slot;
-pub(crate) use tickets::ResumeTicket;
 
 use self::core::Core;
 use crate::DriverEvent;
 use crate::state::Side;
+
+/// A gap between two polls that deserves a word: a third of the usual idle timeout of 10 s.
+const SLEEPY: Duration = Duration::from_secs(3);
 
 /// A driver that is being emptied.
 struct Drain {
@@ -42,18 +44,14 @@ pub(crate) struct Session {
     pub(crate) driver_events: Vec<DriverEvent>,
     pub(crate) game: GameProtocol,
     drains: Vec<Drain>,
+    warned_asleep: bool,
     /// Drivers that a connect call made for itself; each goes with its connection.
     own: Vec<DriverId>,
     entities: RemoteAllocator,
 }
 
 impl Session {
-    pub(crate) fn new(
-        side: Side,
-        clock: Box<dyn Clock>,
-        random: Box<dyn Random>,
-        entities: RemoteAllocator,
-    ) -> Self {
+    pub(crate) fn new(side: Side, clock: Box<dyn Clock>, random: Box<dyn Random>, entities: RemoteAllocator) -> Self {
         Self {
             core: Core::new(side, random),
             store: NetworkDriverStore::new(),
@@ -61,6 +59,7 @@ impl Session {
             driver_events: Vec::new(),
             game: GameProtocol::default(),
             drains: Vec::new(),
+            warned_asleep: false,
             own: Vec::new(),
             entities,
         }
@@ -75,12 +74,25 @@ impl Session {
 
     /// Takes in what the drivers have, lets deadlines act and answers at once.
     pub(crate) fn receive(&mut self) {
+        let before = self.core.last_now();
         let now = self.now();
+        self.warn_if_asleep(before, now);
         let Self { core, store, entities, .. } = self;
         store.receive(now, &mut |driver, incoming| core.handle_incoming(driver, incoming, || entities.alloc()));
         self.core.tick();
         self.tick_drains(now);
         self.flush();
+    }
+
+    /// An App that sleeps does not answer, and its peers think it dead. Said once.
+    fn warn_if_asleep(&mut self, before: Now, now: Now) {
+        let gap = now.mono.since(before.mono);
+        if gap >= SLEEPY && self.core.connections.len() > 0 && !std::mem::replace(&mut self.warned_asleep, true) {
+            tracing::warn!(
+                "the drivers were not polled for {gap:?}; peers give up after their idle timeout. Let the App run in the \
+                 background, or shorten what blocks its updates"
+            );
+        }
     }
 
     /// Lets control messages and what the drivers have queued leave. Connections that shall end stay a little: what the
@@ -140,6 +152,11 @@ impl Session {
             }
             true
         });
+    }
+
+    /// Entities come from another World from now on.
+    pub(crate) fn set_entities(&mut self, entities: RemoteAllocator) {
+        self.entities = entities;
     }
 
     /// An entity that is not in the World yet.

@@ -83,6 +83,12 @@ impl Protocol {
         ProtocolRecord { netstream: NETSTREAM_PROTOCOL, game: self.game.clone(), schema: self.fingerprint() }
     }
 
+    /// How another protocol of this process differs; `None` if it does not.
+    pub(crate) fn differs(&self, other: &Self) -> Option<ProtocolDiff> {
+        let list = PeerList { entries: other.entries.clone(), complete: true };
+        (self != other).then(|| self.diff(&other.record(), Some(&list)))
+    }
+
     /// Appends the list that is sent when the records differ: total u16, then name and fingerprint of each entry that
     /// fits.
     pub(crate) fn write_list(&self, out: &mut Vec<u8>) {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bevy_ecs::entity::{Entity, EntityHashMap};
 use netstream_driver::transport::{DisconnectReason, Mono};
-use netstream_driver::{ConnectionKey, DriverId};
+use netstream_driver::{ConnectionKey, DriverId, Endpoint};
 
 use super::protocol::{Numbers, ProtocolRecord, SharedDiff};
 use super::tickets::ResumeTicket;
@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     /// Where the peer is and who its token says it is.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) client_id: Option<u64>,
+    /// Client: which server this is.
+    pub(crate) server: Option<Endpoint>,
     /// Client: sent with the protocol record.
     pub(crate) credentials: Vec<u8>,
     /// Client: sent with the protocol record. Server: what came with it.
@@ -51,6 +53,9 @@ pub(crate) struct Connection {
     pub(crate) data: MessageQueue,
     /// Whether it is on the list of those whose queues have something for the entity.
     pub(crate) touched: bool,
+    /// Since when the peer sends as if in the game and this side is not.
+    pub(crate) out_of_game_since: Option<Mono>,
+    pub(crate) warned: bool,
 }
 
 /// A slab with two indexes.
@@ -128,6 +133,16 @@ impl ConnectionTable {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Connection)> {
         self.slots.iter().enumerate().filter_map(|(slot, connection)| Some((slot, connection.as_ref()?)))
+    }
+
+    /// The connection has another entity from now on.
+    pub(crate) fn rename(&mut self, old: Entity, new: Entity) {
+        if let Some(slot) = self.by_entity.remove(&old) {
+            self.by_entity.insert(new, slot);
+            if let Some(connection) = self.get_mut(slot) {
+                connection.entity = new;
+            }
+        }
     }
 
     /// The slots of the connections of one driver.

@@ -102,12 +102,14 @@ impl Peer {
             .register_rpc::<Say>()
             .register_approval_rpc::<Login>()
             .init_resource::<Seen>()
-            .add_observer(|event: On<'_, '_, ConnectionEvent>, mut seen: ResMut<'_, Seen>, all: Query<'_, '_, Entity>| {
-                seen.observed.push(event.event().clone());
-                if event.state == ConnectionState::Disconnected {
-                    seen.entity_was_there.push(all.contains(event.connection));
-                }
-            })
+            .add_observer(
+                |event: On<'_, '_, ConnectionEvent>, mut seen: ResMut<'_, Seen>, all: Query<'_, '_, Entity>| {
+                    seen.observed.push(event.event().clone());
+                    if event.state == ConnectionState::Disconnected {
+                        seen.entity_was_there.push(all.contains(event.connection));
+                    }
+                },
+            )
             .add_systems(Update, record);
         Self { app }
     }
@@ -263,11 +265,9 @@ impl Pair {
         let (clock, hub) = (ManualClock::new(), IpcHub::new());
         let plugin = |plugin: NetworkStreamPlugin, seed| {
             let hub = hub.clone();
-            plugin
-                .with_clock(clock.clone())
-                .with_driver_constructor(move |endpoint| {
-                    (endpoint.scheme() == link.scheme()).then(|| link.driver(&hub, seed))
-                })
+            plugin.with_clock(clock.clone()).with_driver_constructor(move |endpoint| {
+                (endpoint.scheme() == link.scheme()).then(|| link.driver(&hub, seed))
+            })
         };
         let server = Peer::new(server(plugin(NetworkStreamPlugin::server(), 1)));
         let client = Peer::new(client(plugin(NetworkStreamPlugin::client(), 2)));
@@ -337,10 +337,17 @@ impl Pair {
         let client = self.connect();
         self.until("both are connected", |pair| {
             pair.client.state(client).is_some_and(ConnectionState::is_connected)
-                && pair.server.app.world().get_entity(pair.server.connections().last().copied().unwrap_or(client)).is_ok()
-                && pair.server.connections().last().is_some_and(|&connection| {
-                    pair.server.state(connection).is_some_and(ConnectionState::is_connected)
-                })
+                && pair
+                    .server
+                    .app
+                    .world()
+                    .get_entity(pair.server.connections().last().copied().unwrap_or(client))
+                    .is_ok()
+                && pair
+                    .server
+                    .connections()
+                    .last()
+                    .is_some_and(|&connection| pair.server.state(connection).is_some_and(ConnectionState::is_connected))
         });
         (self.server.connection(), client)
     }
@@ -357,7 +364,8 @@ impl Pair {
     /// Steps until both ends have seen the end of these connections.
     pub fn ended(&mut self, server: Entity, client: Entity) {
         self.until("both ends have seen the end", |pair| {
-            let over = |peer: &Peer, connection| peer.states_of(connection).last() == Some(&ConnectionState::Disconnected);
+            let over =
+                |peer: &Peer, connection| peer.states_of(connection).last() == Some(&ConnectionState::Disconnected);
             over(&pair.server, server) && over(&pair.client, client)
         });
         // Whatever might wrongly follow has time to do so.

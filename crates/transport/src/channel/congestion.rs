@@ -29,8 +29,17 @@ const CRUISE_WINDOW_GAIN: u64 = 200;
 /// One round of probing for more, one of draining what that queued, six at the estimate.
 const CYCLE: [u64; 8] = [125, 75, 100, 100, 100, 100, 100, 100];
 
-/// A little less than the estimate, so that a queue which is there goes away.
+/// A little less than the estimate, so that a queue which is there goes away; and the same where the link is only looked
+/// after once per tick: the estimate is coarser then, and a queue shorter than a tick cannot be seen.
 const MARGIN: u64 = 99;
+const TICK_MARGIN: u64 = 90;
+
+/// While a queue stands in front of everything that leaves.
+const STANDING_GAIN: u64 = 85;
+
+/// Rounds without growth, and samples in a row that tell of a queue, that end start-up.
+const FULL_ROUNDS: u32 = 3;
+const QUEUED_SAMPLES: u32 = 4;
 
 /// For how many round trips the best delivery rate counts.
 const BANDWIDTH_ROUNDS: u64 = 10;
@@ -67,10 +76,14 @@ pub(super) struct Congestion {
     round_rtt: Duration,
     last_round_rtt: Duration,
     round_samples: u32,
+    /// Samples in a row that were so long that a queue must be there.
+    queued_samples: u32,
     full_bandwidth: u64,
     full_rounds: u32,
     cycle: usize,
     cycle_at: Mono,
+    /// How long the part of the cycle before this one took.
+    filled_for: Duration,
     min_rtt: Option<Duration>,
     min_rtt_at: Mono,
     /// Acks arrive in lumps where an end works in ticks; the window has to bridge them.
@@ -97,10 +110,12 @@ impl Congestion {
             round_rtt: Duration::MAX,
             last_round_rtt: Duration::MAX,
             round_samples: 0,
+            queued_samples: 0,
             full_bandwidth: 0,
             full_rounds: 0,
             cycle: 2,
             cycle_at: now,
+            filled_for: Duration::ZERO,
             min_rtt: None,
             min_rtt_at: now,
             aggregation: MaxFilter::new(),
@@ -140,9 +155,9 @@ impl Congestion {
         }
     }
 
-    /// All packets of an ack have been told of; `latest` is its round-trip time, `in_flight` what is still
-    /// on its way.
-    pub(super) fn on_ack_end(&mut self, now: Mono, latest: Option<Duration>, in_flight: usize) {
+    /// All packets of an ack have been told of; `latest` is its round-trip time, of which `rtt` knows already, and
+    /// `in_flight` what is still on its way.
+    pub(super) fn on_ack_end(&mut self, now: Mono, latest: Option<Duration>, rtt: &Rtt, in_flight: usize) {
         let acked = std::mem::take(&mut self.acked);
         let Some((sent_at, snapshot)) = self.newest.take() else { return };
         self.first_sent_at = sent_at;
@@ -158,6 +173,9 @@ impl Congestion {
             self.round_rtt = self.round_rtt.min(latest);
             self.round_samples += 1;
             self.note_rtt(now, latest);
+            let jitter = rtt.deviation().unwrap_or_default();
+            let queued = latest > self.min_rtt.unwrap_or(latest) + self.queue_sign().max(jitter);
+            self.queued_samples = if queued { self.queued_samples + 1 } else { 0 };
         }
         let interval = sent_at.since(snapshot.first_sent_at).max(now.since(snapshot.delivered_at));
         if interval >= self.min_rtt.unwrap_or(Duration::MAX).min(Duration::from_millis(1)) && !interval.is_zero() {
@@ -167,8 +185,8 @@ impl Congestion {
             }
         }
         self.note_aggregation(now, acked);
-        if new_round && self.mode == Mode::Startup {
-            self.check_full(snapshot.app_limited);
+        if self.mode == Mode::Startup {
+            self.check_full(new_round && !snapshot.app_limited);
         }
         self.step(now, in_flight as u64);
     }
@@ -201,22 +219,27 @@ impl Congestion {
     }
 
     /// Start-up is over when the rate no longer grows, or a queue does.
-    fn check_full(&mut self, app_limited: bool) {
-        let min = self.min_rtt.unwrap_or(Duration::MAX);
-        let queue = (min / 8).clamp(Duration::from_millis(4), Duration::from_millis(16));
-        let queueing = self.last_round_rtt != Duration::MAX && self.last_round_rtt > min.saturating_add(queue);
-        if app_limited {
-            return;
-        }
-        if self.bandwidth.get() * 4 >= self.full_bandwidth * 5 {
+    fn check_full(&mut self, round_counts: bool) {
+        if round_counts && self.bandwidth.get() * 4 >= self.full_bandwidth * 5 {
             self.full_bandwidth = self.bandwidth.get();
             self.full_rounds = 0;
-        } else {
+        } else if round_counts {
             self.full_rounds += 1;
         }
-        if self.full_rounds >= 3 || queueing {
+        if self.full_rounds >= FULL_ROUNDS || self.queued_samples >= QUEUED_SAMPLES {
             self.mode = Mode::Drain;
         }
+    }
+
+    /// How much longer than the smallest a round trip must be to tell of a queue; RFC 9406 §4.2.
+    fn queue_sign(&self) -> Duration {
+        (self.min_rtt.unwrap_or_default() / 8).clamp(Duration::from_millis(4), Duration::from_millis(16))
+    }
+
+    /// Whether even the shortest round trip of the last rounds tells of a queue: one that does not go away by itself.
+    fn queue_stands(&self) -> bool {
+        let shortest = self.round_rtt.min(self.last_round_rtt);
+        shortest != Duration::MAX && shortest > self.min_rtt.unwrap_or(shortest) + self.queue_sign()
     }
 
     fn step(&mut self, now: Mono, in_flight: u64) {
@@ -224,16 +247,22 @@ impl Congestion {
         match self.mode {
             Mode::Startup => {}
             Mode::Drain => {
-                if in_flight <= self.bdp(100) {
+                if in_flight <= self.bdp(100) && self.queued_samples == 0 {
                     self.enter_cruise(now);
                 }
             }
             Mode::Cruise => {
-                let gain = CYCLE[self.cycle];
-                let over = now.since(self.cycle_at) > min_rtt;
-                let drained = gain < 100 && in_flight <= self.bdp(100);
-                let filled = gain <= 100 || in_flight >= self.bdp(gain) || now.since(self.cycle_at) > min_rtt * 2;
-                if over && filled || drained {
+                let past = now.since(self.cycle_at);
+                let over = match CYCLE[self.cycle] {
+                    100 => past >= min_rtt,
+                    // Filling takes longer where much is lost.
+                    gain @ 101.. => past >= min_rtt && (in_flight >= self.bdp(gain) || past >= min_rtt * 2),
+                    // Bytes in flight do not tell when the queue is gone where acks are only looked at once per tick:
+                    // draining takes as long as filling did.
+                    _ => past >= self.filled_for,
+                };
+                if over {
+                    self.filled_for = past;
                     self.cycle = (self.cycle + 1) % CYCLE.len();
                     self.cycle_at = now;
                 }
@@ -274,13 +303,15 @@ impl Congestion {
         window.clamp(MIN_PACKETS * self.packet, super::sent::HISTORY as u64 * 7 / 8 * self.packet) as usize
     }
 
-    /// At how many bytes per second to send; `None` before anything is known.
-    pub(super) fn rate(&self, rtt: &Rtt) -> Option<u64> {
+    /// At how many bytes per second to send; `None` before anything is known. `in_ticks` says that the link is only
+    /// looked after now and then.
+    pub(super) fn rate(&self, rtt: &Rtt, in_ticks: bool) -> Option<u64> {
         let smoothed = rtt.smoothed()?.max(Duration::from_millis(1));
         let gain = match self.mode {
             Mode::Startup => STARTUP_GAIN,
             Mode::Drain => DRAIN_GAIN,
-            Mode::Cruise => CYCLE[self.cycle] * MARGIN / 100,
+            Mode::Cruise if self.queue_stands() => STANDING_GAIN,
+            Mode::Cruise => CYCLE[self.cycle] * if in_ticks { TICK_MARGIN } else { MARGIN } / 100,
             Mode::ProbeRtt { .. } => 100,
         };
         // The windows that may always be used, so that one bad sample does not silence the link.
@@ -346,3 +377,4 @@ fn per_second(bytes: u64, time: Duration) -> u64 {
 fn bytes_in(rate: u64, time: Duration) -> u64 {
     u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
 }
+impl Congestion { pub(super) fn debug(&self) -> String { format!("{:?} cyc {} agg {} round {} full {}", self.mode, self.cycle, self.aggregation.get(), self.round, self.full_bandwidth) } }

@@ -281,3 +281,7 @@ impl Link {
         self.sent.heap() + self.state.heap()
     }
 }
+impl Link {
+    /// tmp
+    pub fn debug_congestion(&self) -> String { self.state.congestion.debug() }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Mono;
 
-/// A token bucket of bytes. It holds what the rate gives between two visits, so that a caller that comes once per tick
+/// A token bucket of bytes. It holds what the rate gives while nobody looked, so that a caller that comes once per tick
 /// still gets the whole rate, and one that comes at every deadline sends evenly.
 #[derive(Debug)]
 pub(super) struct Pacer {
@@ -13,33 +13,55 @@ pub(super) struct Pacer {
     /// How far it may be negative.
     floor: i64,
     updated_at: Mono,
+    /// How late visits were lately that something waited for.
+    late: Duration,
 }
 
 /// Tokens per byte: bytes per second times nanoseconds are tokens.
 const UNIT: i64 = 1_000_000_000;
 
-/// A visit after a longer pause gives no more tokens than this pause would: about the longest frame of a game.
-const MAX_PAUSE: Duration = Duration::from_millis(50);
+/// A visit that is later gives no more tokens than this: about the longest frame of a game.
+const MAX_LATE: Duration = Duration::from_millis(50);
+
+/// Visits this late come in ticks.
+const TICK: Duration = Duration::from_millis(4);
+
+/// For how long being late counts.
+const MEMORY: Duration = Duration::from_millis(200);
 
 /// How far traffic that is not held back may put the rest into debt, as time at the present rate.
 const MAX_DEBT: Duration = Duration::from_millis(250);
 
 impl Pacer {
     pub(super) const fn new(now: Mono) -> Self {
-        Self { tokens: 0, floor: 0, updated_at: now }
+        Self { tokens: 0, floor: 0, updated_at: now, late: Duration::ZERO }
     }
 
-    /// Lets time pass at `rate` bytes per second. `burst` bytes may leave at once after any pause.
-    pub(super) fn update(&mut self, now: Mono, rate: u64, burst: u32) {
+    /// Forgets everything: there is no rate yet.
+    pub(super) fn restart(&mut self, now: Mono) {
+        *self = Self::new(now);
+    }
+
+    /// Lets time pass at `rate` bytes per second. `burst` bytes may leave at once after any pause. `waited` says that
+    /// something would have left before if it could.
+    pub(super) fn update(&mut self, now: Mono, rate: u64, burst: u32, waited: bool) {
         let pause = now.since(self.updated_at);
         if pause.is_zero() {
             return;
         }
+        let late = if waited && !self.is_open() { now.since(self.opens_at(rate)) } else { Duration::ZERO };
         self.updated_at = now;
+        let forgotten = self.late.as_nanos() * pause.min(MEMORY).as_nanos() / MEMORY.as_nanos();
+        self.late = late.min(MAX_LATE).max(self.late - Duration::from_nanos(forgotten as u64));
         let burst = i64::from(burst) * UNIT;
-        let most = tokens_in(rate, pause.min(MAX_PAUSE)).max(burst);
+        let most = tokens_in(rate, self.late) + burst;
         self.tokens = self.tokens.saturating_add(tokens_in(rate, pause)).min(most);
         self.floor = -tokens_in(rate, MAX_DEBT).max(burst);
+    }
+
+    /// Whether visits are so rare that what leaves at one is a burst.
+    pub(super) fn in_ticks(&self) -> bool {
+        self.late >= TICK
     }
 
     /// Whether something may leave now.
@@ -73,7 +95,7 @@ mod tests {
         let mut sent = 0;
         while now < Mono::ZERO + Duration::from_secs(1) {
             now = now + step;
-            pacer.update(now, rate, 2400);
+            pacer.update(now, rate, 2400, true);
             while pacer.is_open() {
                 pacer.spend(1200);
                 sent += 1200;
@@ -93,8 +115,8 @@ mod tests {
     #[test]
     fn a_long_pause_does_not_become_a_long_burst() {
         let mut pacer = Pacer::new(Mono::ZERO);
-        pacer.update(Mono::ZERO + Duration::from_secs(60), 1_000_000, 2400);
-        assert_eq!(pacer.tokens, 50_000 * UNIT);
+        pacer.update(Mono::ZERO + Duration::from_secs(60), 1_000_000, 2400, true);
+        assert!(pacer.tokens <= 53_000 * UNIT);
     }
 
     #[test]
@@ -104,7 +126,7 @@ mod tests {
         let mut sent = 0;
         while now < Mono::ZERO + Duration::from_secs(100) {
             now = pacer.opens_at(3_000).max(now);
-            pacer.update(now, 3_000, 4_800);
+            pacer.update(now, 3_000, 4_800, true);
             assert!(pacer.is_open());
             pacer.spend(1200);
             sent += 1200;
@@ -116,10 +138,10 @@ mod tests {
     fn the_next_opening_is_where_it_was_announced() {
         let mut pacer = Pacer::new(Mono::ZERO);
         let start = Mono::from_nanos(1);
-        pacer.update(start, 1_000_000, 100);
+        pacer.update(start, 1_000_000, 100, true);
         pacer.spend(1200);
         let at = pacer.opens_at(1_000_000);
-        pacer.update(at, 1_000_000, 100);
+        pacer.update(at, 1_000_000, 100, true);
         assert!(pacer.is_open());
         assert!(at.since(start) > Duration::from_micros(1_000), "{at:?}");
         assert!(at.since(start) < Duration::from_micros(1_300), "{at:?}");

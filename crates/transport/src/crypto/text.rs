@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_rfc() {
-        let examples = [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("fooba", "Zm9vYmE")];
+        let examples =
+            [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("fooba", "Zm9vYmE")];
         for (bytes, text) in examples {
             assert_eq!(*encode(bytes.as_bytes()), text);
             assert_eq!(**decode(text, bytes.len()).unwrap(), *bytes.as_bytes());

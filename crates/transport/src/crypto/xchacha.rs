@@ -61,12 +61,7 @@ pub(crate) fn seal_extended(key: &Key, nonce: &[u8; 24], aad: &[u8], text: &mut 
 }
 
 /// [`Aead::open_in_place`] with a nonce of 24 bytes.
-pub(crate) fn open_extended<'a>(
-    key: &Key,
-    nonce: &[u8; 24],
-    aad: &[u8],
-    sealed: &'a mut [u8],
-) -> Option<&'a mut [u8]> {
+pub(crate) fn open_extended<'a>(key: &Key, nonce: &[u8; 24], aad: &[u8], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
     let (cipher, nonce) = extend(key, nonce);
     cipher.open_in_place(nonce, aad, sealed)
 }

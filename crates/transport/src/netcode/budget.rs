@@ -32,7 +32,7 @@ impl Rate {
     }
 
     fn nanos(&self, units: u64) -> u64 {
-        u64::try_from(u128::from(self.cost) * u128::from(units) >> 16).unwrap_or(u64::MAX)
+        u64::try_from((u128::from(self.cost) * u128::from(units)) >> 16).unwrap_or(u64::MAX)
     }
 }
 

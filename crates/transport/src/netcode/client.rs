@@ -1,5 +1,7 @@
 //! The client's machine.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -178,12 +180,7 @@ impl Client {
     /// Takes a datagram that arrived from `from`, and opens it where it lies. Returns the body of a payload: 1 to 1200
     /// authentic bytes. It may belong to a connection that is over but still lingers.
     #[inline]
-    pub fn handle_datagram<'d>(
-        &mut self,
-        now: Now,
-        from: SocketAddr,
-        datagram: &'d mut [u8],
-    ) -> Option<&'d mut [u8]> {
+    pub fn handle_datagram<'d>(&mut self, now: Now, from: SocketAddr, datagram: &'d mut [u8]) -> Option<&'d mut [u8]> {
         match self.receive(now, from, datagram) {
             Ok(body) => body,
             Err(counter) => {
@@ -450,8 +447,7 @@ impl Client {
             } else {
                 DisconnectCode::MaxConnectionAttempts
             };
-            let reason =
-                if self.denied { DisconnectReason::remote(code) } else { DisconnectReason::link(code) };
+            let reason = if self.denied { DisconnectReason::remote(code) } else { DisconnectReason::link(code) };
             return self.end(reason);
         }
         self.at += 1;
@@ -461,7 +457,7 @@ impl Client {
             let (seal, open) = (&token.client_to_server, &token.server_to_client);
             self.session = Session::new(token.protocol_id, seal, open, next, now.mono);
             self.token_end = now.mono + lifetime(&token);
-            self.token = Box::new(token);
+            *self.token = token;
         }
         self.state = State::Requesting;
         self.newest_global = None;
@@ -509,10 +505,9 @@ fn is_dialable(address: SocketAddr, allow_local: bool) -> bool {
     let ip = address.ip().to_canonical();
     let (nowhere, local) = match ip {
         // 0/8 is "this network", 240/4 reserved and broadcast.
-        IpAddr::V4(ip) => (
-            ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240,
-            ip.is_loopback() || ip.is_link_local(),
-        ),
+        IpAddr::V4(ip) => {
+            (ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240, ip.is_loopback() || ip.is_link_local())
+        }
         IpAddr::V6(ip) => (ip.is_unspecified() || ip.is_multicast(), ip.is_loopback() || ip.is_unicast_link_local()),
     };
     address.port() != 0 && !nowhere && (allow_local || !local)

@@ -1,5 +1,7 @@
 //! Tokens that have been used (H1, H6).
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

@@ -1,5 +1,7 @@
 //! The keys that a server opens tokens with.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
+
 use std::time::Duration;
 
 use super::JoinCode;

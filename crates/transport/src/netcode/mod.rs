@@ -20,9 +20,9 @@
 //! drained; `tick` lets due timers act, after which `poll_event` is drained; `poll_transmit` is drained whenever
 //! datagrams can leave. `poll_timeout` says when to call again if nothing arrives.
 
-pub mod client;
 mod budget;
 mod challenge;
+pub mod client;
 mod consumed;
 pub mod counters;
 mod join_code;

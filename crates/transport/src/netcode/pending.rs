@@ -52,21 +52,20 @@ pub(crate) struct HandshakeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inserted {
     /// It is in; another had to go for it if `evicted`.
-    Yes {
-        id: HandshakeId,
-        evicted: bool,
-    },
+    Yes { id: HandshakeId, evicted: bool },
     /// The token or the address has its share already (H5).
     TooMany,
 }
 
-/// The table of handshakes. It is allocated at once and never grows by what strangers do; looking for an address is a
-/// scan over one array of 8-byte fingerprints.
+/// The table of handshakes. It is allocated at once and never grows by what strangers do; looking for an address or a
+/// token is a scan over one array of 8-byte fingerprints.
 #[derive(Debug)]
 pub(crate) struct Pending {
     slots: Vec<Option<Slot>>,
     /// Secret hashes of the slots' addresses; 0 where a slot is free.
-    fingerprints: Vec<u64>,
+    addresses: Vec<u64>,
+    /// The beginnings of the slots' MACs; whatever where a slot is free.
+    tokens: Vec<u64>,
     secret: KeyedState,
     count: usize,
     high_water: usize,
@@ -86,7 +85,8 @@ impl Pending {
     pub(crate) fn new(capacity: usize, random: &mut dyn Random) -> Self {
         let mut pending = Self {
             slots: Vec::new(),
-            fingerprints: Vec::new(),
+            addresses: Vec::new(),
+            tokens: Vec::new(),
             secret: KeyedState::new(random),
             count: 0,
             high_water: 0,
@@ -110,7 +110,8 @@ impl Pending {
     pub(crate) fn set_capacity(&mut self, capacity: usize) {
         let capacity = capacity.max(1);
         self.slots.resize_with(capacity, || None);
-        self.fingerprints.resize(capacity, 0);
+        self.addresses.resize(capacity, 0);
+        self.tokens.resize(capacity, 0);
         self.count = self.slots.iter().flatten().count();
     }
 
@@ -129,7 +130,7 @@ impl Pending {
         let key = AddressKey::new(address);
         let fingerprint = self.fingerprint(key);
         // Nobody is under way most of the time; a packet of this kind costs nothing then.
-        let all = if self.count == 0 { &[][..] } else { &self.fingerprints[..] };
+        let all = if self.count == 0 { &[][..] } else { &self.addresses[..] };
         all.iter().enumerate().filter(move |&(_, &other)| other == fingerprint).filter_map(move |(index, _)| {
             let slot = self.slots[index].as_ref()?;
             (slot.key == key).then_some(HandshakeId { index, stamp: slot.stamp })
@@ -150,13 +151,12 @@ impl Pending {
         tokens_per_address: usize,
     ) -> Inserted {
         if self.of_address(handshake.address).count() >= tokens_per_address
-            || self.slots.iter().flatten().filter(|slot| slot.handshake.mac == handshake.mac).count()
-                >= addresses_per_token
+            || self.of_token(&handshake.mac).count() >= addresses_per_token
         {
             return Inserted::TooMany;
         }
         let mut evicted = false;
-        let free = self.fingerprints.iter().position(|&fingerprint| fingerprint == 0);
+        let free = self.addresses.iter().position(|&fingerprint| fingerprint == 0);
         let index = free.unwrap_or_else(|| {
             evicted = true;
             let network = prefix(handshake.address);
@@ -176,7 +176,8 @@ impl Pending {
         let key = AddressKey::new(handshake.address);
         let end = handshake.issued_at + HANDSHAKE_LIFE;
         self.earliest = Some(self.earliest.map_or(end, |earliest| earliest.min(end)));
-        self.fingerprints[index] = self.fingerprint(key);
+        self.addresses[index] = self.fingerprint(key);
+        self.tokens[index] = beginning(&handshake.mac);
         let stamp = self.next_stamp;
         self.next_stamp = self.next_stamp.wrapping_add(1);
         self.slots[index] = Some(Slot { stamp, key, handshake });
@@ -187,10 +188,9 @@ impl Pending {
 
     /// Ends all handshakes of a token: it has been used.
     pub(crate) fn remove_token(&mut self, mac: &Tag) {
-        for index in 0..self.slots.len() {
-            if self.slots[index].as_ref().is_some_and(|slot| slot.handshake.mac == *mac) {
-                self.clear(index);
-            }
+        loop {
+            let Some(index) = self.of_token(mac).next() else { return };
+            self.clear(index);
         }
     }
 
@@ -223,13 +223,26 @@ impl Pending {
         if self.slots[index].take().is_some() {
             self.count -= 1;
         }
-        self.fingerprints[index] = 0;
+        self.addresses[index] = 0;
+    }
+
+    /// The places of the handshakes of a token.
+    fn of_token(&self, mac: &Tag) -> impl Iterator<Item = usize> {
+        let wanted = beginning(mac);
+        self.tokens.iter().zip(&self.slots).enumerate().filter_map(move |(index, (&token, slot))| {
+            (token == wanted && slot.as_ref()?.handshake.mac == *mac).then_some(index)
+        })
     }
 
     fn fingerprint(&self, key: AddressKey) -> u64 {
         // 0 stands for a free slot.
         self.secret.hash_one(key) | 1
     }
+}
+
+fn beginning(mac: &Tag) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *mac;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]

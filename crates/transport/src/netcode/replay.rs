@@ -74,7 +74,8 @@ mod tests {
     impl Naive {
         fn accepts(&self, sequence: u64) -> bool {
             let newest = self.0.iter().copied().max();
-            let old = newest.is_some_and(|newest| u128::from(sequence) + u128::from(REPLAY_WINDOW) <= u128::from(newest));
+            let old =
+                newest.is_some_and(|newest| u128::from(sequence) + u128::from(REPLAY_WINDOW) <= u128::from(newest));
             !old && !self.0.contains(&sequence)
         }
     }

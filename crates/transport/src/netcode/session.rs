@@ -1,5 +1,7 @@
 //! The two directions of one connection: keys, sequence numbers, replay window, liveness.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
+
 use std::ops::Range;
 
 use super::counters::Counter;

@@ -1,5 +1,7 @@
 //! Connect tokens: what a back-end gives a player, and what it seals inside for the server.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;

@@ -36,7 +36,8 @@ fn token(addresses: &[SocketAddr]) -> ConnectToken {
 }
 
 fn vectors() -> String {
-    let mut out = String::from("# NETCODE 1.02: name = bytes. Keys and fields are those of tests/netcode_vectors.rs.\n");
+    let mut out =
+        String::from("# NETCODE 1.02: name = bytes. Keys and fields are those of tests/netcode_vectors.rs.\n");
     let v4 = SocketAddr::from(([192, 0, 2, 33], 40_000));
     let v6 = SocketAddr::from(([0x2001, 0xdb8, 1, 2, 3, 4, 5, 0xffee], 50_000));
     let many: Vec<_> = [v4, v6].into_iter().cycle().take(32).collect();

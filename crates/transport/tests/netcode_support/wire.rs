@@ -149,11 +149,7 @@ pub(crate) fn seal(kind: u8, sequence: u64, body: &[u8], protocol_id: u64, key: 
     datagram.extend_from_slice(&sequence.to_le_bytes()[..length]);
     let mut body = body.to_vec();
     let tag = ChaCha20Poly1305::new(key.into())
-        .encrypt_inout_detached(
-            &Nonce::from(nonce(sequence)),
-            &aad(protocol_id, prefix),
-            body.as_mut_slice().into(),
-        )
+        .encrypt_inout_detached(&Nonce::from(nonce(sequence)), &aad(protocol_id, prefix), body.as_mut_slice().into())
         .unwrap();
     datagram.extend_from_slice(&body);
     datagram.extend_from_slice(&tag);

@@ -166,7 +166,7 @@ impl Link {
             self.probe_from = self.probe_from.max(now);
         }
         self.detect_losses(now);
-        self.state.congestion.on_ack_end(now, latest, self.sent.bytes_in_flight());
+        self.state.congestion.on_ack_end(now, latest, &self.state.rtt, self.sent.bytes_in_flight());
     }
 
     /// After the end only the peer's goodbye is of interest: it repeats it until it hears that we have heard.

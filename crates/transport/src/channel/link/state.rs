@@ -123,6 +123,11 @@ impl State {
         }
     }
 
+    /// At how many bytes per second reliable data may leave; `None` before anything is known.
+    pub(super) fn rate(&self) -> Option<u64> {
+        self.congestion.rate(&self.rtt, self.pacer.in_ticks())
+    }
+
     /// The next lane with a window to tell.
     pub(super) fn next_window(&self) -> Option<ChannelId> {
         self.windows.iter().next().map(ChannelId)

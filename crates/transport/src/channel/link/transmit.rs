@@ -118,11 +118,15 @@ impl Link {
     /// Lets the token buckets fill.
     fn pass_time(&mut self, now: Mono) {
         let packet = self.config.packet_size() as u32;
-        if let Some(rate) = self.state.congestion.rate(&self.state.rtt) {
-            self.state.pacer.update(now, rate, BURST * packet);
+        match self.state.rate() {
+            Some(rate) => {
+                let waited = self.window_is_open() && self.state.reliable_waits();
+                self.state.pacer.update(now, rate, BURST * packet, waited);
+            }
+            None => self.state.pacer.restart(now),
         }
         if let Some(rate) = self.config.bandwidth {
-            self.state.cap.update(now, rate, BURST * packet);
+            self.state.cap.update(now, rate, BURST * packet, self.state.has_work());
         }
     }
 
@@ -131,7 +135,7 @@ impl Link {
     }
 
     fn pacer_is_open(&self) -> bool {
-        self.state.congestion.rate(&self.state.rtt).is_none() || self.state.pacer.is_open()
+        self.state.rate().is_none() || self.state.pacer.is_open()
     }
 
     /// When the token buckets let something leave that waits for them.
@@ -141,7 +145,7 @@ impl Link {
         }
         let cap = self.config.bandwidth.filter(|_| !self.state.cap.is_open());
         let cap = cap.map(|rate| self.state.cap.opens_at(rate));
-        let rate = self.state.congestion.rate(&self.state.rtt);
+        let rate = self.state.rate();
         let waits = !self.state.pacer.is_open() && self.window_is_open() && self.state.reliable_waits();
         let pace = rate.filter(|_| waits).map(|rate| self.state.pacer.opens_at(rate));
         cap.max(pace)

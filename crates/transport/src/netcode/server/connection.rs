@@ -1,5 +1,7 @@
 //! One connection of a server.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

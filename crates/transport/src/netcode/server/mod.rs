@@ -1,7 +1,12 @@
 //! The server's machine.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
+
+mod admission;
+mod budgets;
 mod connection;
-mod handshake;
+mod event;
+mod screen;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,114 +15,18 @@ use std::ops::Range;
 use std::time::Duration;
 
 use self::connection::{Connection, InboundRates, Leaving, Phase};
-use self::handshake::Handshakes;
+pub use self::event::{Event, IdentityPolicy, Received, ServerConfig};
+use self::screen::Handshakes;
 use super::counters::{Counter, Counters};
 use super::packet::{self, Header, Malformed, PacketType};
 use super::pending::HandshakeId;
 use super::table::{AddressKey, KeyedMap, KeyedState};
-use super::{Farewell, GOODBYE_LIFE, KeyRing, TOKEN_LIFETIME, Transmit};
+use super::{Farewell, GOODBYE_LIFE, KeyRing, Transmit};
 use crate::limits::Limits;
 use crate::{ConnectionId, DisconnectCode, DisconnectReason, Identity, Mono, Now, Random};
 
 /// How long the layer above has to tell a peer why its connection ended, before the farewells begin.
 const PARTING: Duration = Duration::from_secs(1);
-
-/// What a server is made of.
-#[derive(Clone, Debug)]
-pub struct ServerConfig {
-    /// The keys that tokens are opened with.
-    pub keys: KeyRing,
-    /// The addresses that clients reach this server at, one of which a token must name. Tokens that players make from a
-    /// join code are not asked for one while this is empty; tokens of a back-end always are.
-    pub addresses: Vec<SocketAddr>,
-    /// What happens if an identity that is connected connects again.
-    pub identities: IdentityPolicy,
-    /// How long a token can be used, in whole seconds; the same figure as the issuer's. Default 45 s, and 60 s is the
-    /// most that is recommended: used tokens are remembered for so long.
-    pub token_lifetime: Duration,
-}
-
-impl ServerConfig {
-    /// A server with these keys and default settings.
-    pub fn new(keys: KeyRing) -> Self {
-        Self {
-            keys,
-            addresses: Vec::new(),
-            identities: IdentityPolicy::default(),
-            token_lifetime: TOKEN_LIFETIME,
-        }
-    }
-}
-
-/// What happens if an identity that is connected connects again (H7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IdentityPolicy {
-    /// The new connection stays and the old one ends with `Superseded`: whoever crashed comes back at once.
-    #[default]
-    ReplaceOld,
-    /// The old connection stays and the new one is refused with `IdentityInUse`.
-    RejectNew,
-}
-
-/// What a datagram was.
-#[derive(Debug)]
-pub enum Received<'d> {
-    /// Nothing for the layer above: a part of a handshake, a goodbye, or dropped and counted.
-    Nothing,
-    /// An authentic packet without content.
-    KeepAlive {
-        /// From whom.
-        connection: ConnectionId,
-    },
-    /// An authentic payload. It may belong to a connection that is over but still lingers.
-    Payload {
-        /// From whom.
-        connection: ConnectionId,
-        /// 1 to 1200 bytes, where they arrived.
-        body: &'d mut [u8],
-    },
-}
-
-/// What happened to a connection.
-///
-/// Of one connection: `Accepted` or `Refused`; `Confirmed`, perhaps; `Closed`, unless the layer above closed it; last
-/// exactly one `Freed`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A client has proven address and identity, which [`Server::identity`] tells, and has a slot.
-    Accepted {
-        /// The new connection.
-        connection: ConnectionId,
-        /// Where the client is.
-        address: SocketAddr,
-    },
-    /// The client knows that it is connected.
-    Confirmed {
-        /// Which connection.
-        connection: ConnectionId,
-    },
-    /// A client has proven itself and may not stay. It takes no slot of the game's; for about a second payloads can be
-    /// sealed for it to tell it why. Then it is freed.
-    Refused {
-        /// Names it for that second.
-        connection: ConnectionId,
-        /// What to tell it: `ServerFull`, `IdentityInUse` or `Refused`.
-        code: DisconnectCode,
-    },
-    /// The connection is over. If the peer may still be there (`Superseded`, `Flood`), payloads can be sealed for about
-    /// a second to tell it why.
-    Closed {
-        /// Which connection.
-        connection: ConnectionId,
-        /// Why, and who ended it.
-        reason: DisconnectReason,
-    },
-    /// Nothing can be sealed or will arrive any more, and the id names nothing from now on.
-    Freed {
-        /// Which connection.
-        connection: ConnectionId,
-    },
-}
 
 /// A server of NETCODE 1.02: knows who is connected and keeps everybody else cheap.
 ///
@@ -157,7 +66,7 @@ struct Slot {
 #[derive(Debug)]
 enum Outgoing {
     Challenge(HandshakeId),
-    Denied(Box<handshake::Denial>),
+    Denied(Box<screen::Denial>),
     KeepAlive(ConnectionId),
     Farewell(ConnectionId),
 }

@@ -1,0 +1,90 @@
+//! `netstream serve`
+
+use std::time::{Duration, Instant};
+
+use bevy_app::Update;
+use bevy_ecs::prelude::*;
+use netstream::driver::{NetworkDriver, Scheme};
+use netstream::prelude::*;
+use netstream::state::Side;
+
+use crate::args::ServeArgs;
+use crate::failure::Failure;
+use crate::game::{GameWorld, Rates};
+use crate::lines::Lines;
+use crate::output::Output;
+use crate::pace::{Ticker, UPDATES};
+use crate::report::SideTally;
+use crate::secrets;
+use crate::signals::Stop;
+
+/// How long the goodbyes may take.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Serves until it is told to stop.
+pub(crate) fn run(args: ServeArgs, output: &mut Output, stop: &Stop) -> Result<(), Failure> {
+    let (udp, code) = (args.udp, args.join_code);
+    let plugin = NetworkStreamPlugin::server()
+        .with_protocol(args.protocol)
+        .with_driver_constructor(move |endpoint| {
+            (endpoint.scheme() == Scheme::Udp).then(|| Box::new(udp.server(&code)) as Box<dyn NetworkDriver>)
+        });
+    let mut world = GameWorld::server(plugin, Rates { data: args.rate, pings: 1.0 });
+    if let Some(password) = args.password {
+        require_password(&mut world, password);
+    }
+    for endpoint in &args.listen {
+        world.net().listen(&endpoint.to_string()).map_err(Failure::failed)?;
+    }
+
+    let (start, mut ticker) = (Instant::now(), Ticker::new(UPDATES));
+    let (mut lines, mut tally) = (Lines::new(output, args.json), SideTally::default());
+    let mut update = |world: &mut GameWorld, lines: &mut Lines<'_>| {
+        let now = ticker.wait();
+        world.update();
+        let seen = world.take_journal();
+        for happened in &seen.happened {
+            lines.happened(world, happened);
+        }
+        seen.finished.iter().for_each(|record| tally.add(record));
+        now
+    };
+    loop {
+        let now = update(&mut world, &mut lines);
+        let over = args.duration.is_some_and(|duration| now - start >= duration);
+        if over || stop.requested() || lines.is_closed() {
+            break;
+        }
+    }
+    world.close(Side::Server);
+    let deadline = Instant::now() + FAREWELL;
+    while update(&mut world, &mut lines) < deadline && !world.is_alone() {}
+    lines.summary(start.elapsed().as_secs_f64(), &tally);
+    Ok(())
+}
+
+#[derive(Resource)]
+struct Password(String);
+
+fn require_password(world: &mut GameWorld, password: String) {
+    world.net().require_approval(true);
+    world.app().insert_resource(Password(password)).add_systems(Update, admit);
+}
+
+/// Lets in those who know the password.
+fn admit(
+    mut events: MessageReader<ConnectionEvent>,
+    shown: Query<&ConnectionCredentials>,
+    password: Res<Password>,
+    mut net: ResMut<NetworkStreamDriver>,
+) {
+    for event in events.read().filter(|event| event.state == ConnectionState::Approval) {
+        let decided = match shown.get(event.connection) {
+            Ok(shown) if secrets::same_password(&shown.0, password.0.as_bytes()) => net.approve(event.connection),
+            Ok(_) => net.deny(event.connection, "wrong password"),
+            Err(_) => net.deny(event.connection, "a password is needed"),
+        };
+        // An error means that the client is gone already.
+        let _ = decided;
+    }
+}
