@@ -34,7 +34,7 @@ use crate::{ConnectionState, NetworkStreamDriver, ProtocolDiff};
 /// # Ok::<(), netstream::InsertSessionError>(())
 /// ```
 pub struct NetworkSession {
-    net: NetworkStreamDriver,
+    net: Box<NetworkStreamDriver>,
     connections: Vec<Connection>,
 }
 
@@ -77,7 +77,7 @@ impl NetworkSession {
         world.get_resource::<NetworkStreamDriver>()?;
         freeze(world);
         settle_and_retire(world);
-        let mut net = world.remove_resource::<NetworkStreamDriver>()?;
+        let mut net = Box::new(world.remove_resource::<NetworkStreamDriver>()?);
         for spare in net.reserved.drain(..) {
             let _ = world.try_despawn(spare);
         }
@@ -130,7 +130,7 @@ impl NetworkSession {
             net.with_rpcs.iter_mut().filter(|entity| **entity == connection.old).for_each(|entity| *entity = new);
             pairs.push((connection.old, new));
         }
-        world.insert_resource(net);
+        world.insert_resource(*net);
         for (connection, &(_, new)) in connections.into_iter().zip(&pairs) {
             let mut entity = world.entity_mut(new);
             entity.insert(connection.base);

@@ -15,7 +15,8 @@ use crate::connection::{
 use crate::queue::MessageQueue;
 use crate::rpc::RpcRegistry;
 use crate::session::Protocol;
-use crate::session::core::{Change, trim};
+use crate::session::core::Change;
+use crate::session::incoming::trim;
 use crate::session::wire::read_id;
 use crate::state::Side;
 use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkStreamDriver};

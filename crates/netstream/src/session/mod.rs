@@ -2,10 +2,13 @@
 //!
 //! [`Core`](core::Core) decides, the drivers act; this is what carries messages between the two.
 
+mod admission;
 mod bans;
 pub(crate) mod control;
 pub(crate) mod core;
+mod counters;
 mod ids;
+pub(crate) mod incoming;
 mod protocol;
 mod table;
 mod tickets;
@@ -18,7 +21,8 @@ use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, M
 use netstream_driver::{Clock, DriverId, NetworkDriver, NetworkDriverStore};
 
 pub use self::bans::BanTarget;
-pub use self::core::{SameIdentity, SessionCounters};
+pub use self::core::SameIdentity;
+pub use self::counters::SessionCounters;
 pub use protocol::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SchemaPolicy};
 pub(crate) use protocol::{Protocol, SchemaEntry};
 pub(crate) use table::Slot;

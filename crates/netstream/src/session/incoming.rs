@@ -1,0 +1,220 @@
+//! What drivers report, and what it means for the connection that it is about.
+//!
+//! Everything that a peer can say passes through here; whatever does not fit the state is counted, and at most that one
+//! connection ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bevy_ecs::entity::Entity;
+use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Identity, Incoming, Origin};
+use netstream_driver::{ConnectionKey, DriverId};
+
+use super::control::{Control, MessageKind};
+use super::core::{Change, Close, Core, blank};
+use super::table::Slot;
+use super::wire::{read_id, write_id};
+use crate::queue::MessageQueue;
+use crate::state::{Input, Side};
+use crate::{ConnectionState, NetworkLimits};
+
+/// After this long it is no race any more that only one side has put the in-game mark.
+const ONE_SIDED: Duration = Duration::from_secs(5);
+
+impl Core {
+    pub(crate) fn handle_incoming(&mut self, driver: DriverId, incoming: Incoming<'_>, spawn: impl FnOnce() -> Entity) {
+        match incoming {
+            Incoming::Accepted { connection, address, identity } => {
+                if let Some(reason) = self.refuse(address, identity) {
+                    let key = ConnectionKey { driver, connection };
+                    self.closes.push(Close { key, reason, linger: self.limits.linger });
+                    return;
+                }
+                let mut connection = blank(spawn(), ConnectionKey { driver, connection });
+                connection.address = address;
+                connection.client_id = identity.map(|identity| identity.client_id);
+                self.add(connection, identity.cloned().map(Box::new), false);
+            }
+            Incoming::Connected { connection } => {
+                // One that was closed while it was reached for is ending already.
+                if let Some(slot) = self.connections.find(ConnectionKey { driver, connection })
+                    && self.connections.get(slot).is_some_and(|found| !found.state.is_ending())
+                {
+                    self.input(slot, Input::LinkUp);
+                }
+            }
+            Incoming::Message { connection, channel, bytes } => {
+                match self.connections.find(ConnectionKey { driver, connection }) {
+                    Some(slot) => self.handle_message(slot, channel, bytes),
+                    None => self.counters.late_messages += 1,
+                }
+            }
+            Incoming::Disconnected { connection, reason } => {
+                if let Some(slot) = self.connections.find(ConnectionKey { driver, connection }) {
+                    self.handle_end(slot, reason);
+                }
+            }
+        }
+    }
+
+    /// Why nobody may enter like this, if so.
+    fn refuse(&mut self, address: Option<SocketAddr>, identity: Option<&Identity>) -> Option<DisconnectReason> {
+        if self.side == Side::Client || self.connections.len() >= self.limits.connections {
+            self.counters.refused_full += 1;
+            return Some(DisconnectReason::local(DisconnectCode::ServerFull));
+        }
+        let ban = self.bans.refuse(self.now.mono, identity, address);
+        self.counters.refused_banned += u64::from(ban.is_some());
+        ban
+    }
+
+    pub(super) fn handle_end(&mut self, slot: Slot, reason: DisconnectReason) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            // We gave a reason already: it stands, unless the peer's goodbye crossed ours.
+            if connection.reason.is_none() || reason.origin == Origin::Remote {
+                connection.reason = Some(reason);
+            }
+            self.input(slot, Input::Ended);
+        }
+    }
+
+    fn handle_message(&mut self, slot: Slot, channel: ChannelId, message: &[u8]) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let state = connection.state;
+        if state.is_ending() {
+            self.counters.late_messages += 1;
+            return;
+        }
+        if !state.is_connected() {
+            connection.early_messages += 1;
+            connection.early_bytes = connection.early_bytes.saturating_add(message.len() as u32);
+            if connection.early_messages > self.limits.early_messages
+                || connection.early_bytes > self.limits.early_bytes
+            {
+                return self.violation(slot, "too much before Connected");
+            }
+        }
+        let reliable = channel == ChannelId::RELIABLE;
+        let data = channel == ChannelId::UNRELIABLE || channel == ChannelId::UNRELIABLE_FRAGMENTED;
+        match (MessageKind::split(message), self.side) {
+            (Some((MessageKind::Control, body)), _) if reliable => match Control::read(body) {
+                Some(control) => self.handle_control(slot, control),
+                None => self.violation(slot, "malformed control message"),
+            },
+            (Some((MessageKind::Rpc, body)), _) if reliable => self.handle_rpc(slot, body),
+            (Some((MessageKind::Command, body)), Side::Server) if data => self.handle_data(slot, body),
+            (Some((MessageKind::Snapshot, body)), Side::Client) if data => self.handle_data(slot, body),
+            _ => self.violation(slot, "message of unknown kind, or on the wrong channel"),
+        }
+    }
+
+    fn handle_control(&mut self, slot: Slot, control: Control<'_>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        match (control, connection.state, self.side) {
+            (Control::Record { record, ticket, credentials }, ConnectionState::Handshake, side) => {
+                connection.ticket = ticket;
+                if side == Side::Server && !credentials.is_empty() {
+                    let entity = connection.entity;
+                    self.changes.push_back(Change::Credentials { entity, bytes: credentials.to_vec() });
+                }
+                self.input(slot, Input::RecordArrived);
+                self.validate(slot, record);
+            }
+            (Control::List(list), ConnectionState::ProtocolValidation, _) if connection.differing.is_some() => {
+                self.compare(slot, list);
+            }
+            (Control::ApprovalRequired { within }, ConnectionState::ProtocolValidation, Side::Client) => {
+                let until = self.now.mono + within;
+                self.input(slot, Input::ApprovalRequired);
+                self.set_deadline(slot, Some(until));
+            }
+            (Control::ApprovalRequired { within }, ConnectionState::Approval, Side::Client) => {
+                connection.deadline = Some(self.now.mono + within);
+            }
+            (
+                Control::Admitted { id, resumed, ticket },
+                ConnectionState::ProtocolValidation | ConnectionState::Approval,
+                Side::Client,
+            ) if connection.differing.is_none() => {
+                connection.network_id = Some(id);
+                connection.resumed = resumed;
+                if let Some(server) = connection.server.take() {
+                    self.ticket = Some((server, ticket));
+                }
+                self.establish(slot);
+            }
+            (Control::Draining { within }, ConnectionState::Connected(_), Side::Client) => {
+                let entity = connection.entity;
+                self.changes.push_back(Change::Draining { entity, within });
+            }
+            _ => self.violation(slot, "control message in the wrong state"),
+        }
+    }
+
+    fn handle_rpc(&mut self, slot: Slot, body: &[u8]) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        // The peer's number, then ours.
+        let number = read_id(body).and_then(|(theirs, rest)| {
+            let ours = match &connection.numbers {
+                None => theirs,
+                Some(numbers) => numbers.ours.get(usize::from(theirs)).copied()??,
+            };
+            Some((ours, rest, *self.approval_rpcs.get(usize::from(ours))?))
+        });
+        let (number, rest) = match (number, connection.state) {
+            (Some((number, rest, _)), ConnectionState::Connected(_)) => (number, rest),
+            (Some((number, rest, true)), ConnectionState::Approval) => (number, rest),
+            (Some(_), _) => return self.violate(slot, DisconnectCode::InvalidRpc, "RPC before Connected"),
+            (None, _) => return self.violate(slot, DisconnectCode::InvalidRpc, "unknown RPC"),
+        };
+        if connection.numbers.is_some() {
+            let mut ours = Vec::with_capacity(3);
+            write_id(&mut ours, number);
+            connection.rpcs.push_parts(&[&ours, rest]);
+        } else {
+            connection.rpcs.push(body);
+        }
+        let full = connection.rpcs.len() > self.limits.incoming_rpcs
+            || connection.rpcs.byte_len() > self.limits.incoming_rpc_bytes;
+        self.touch(slot);
+        if full {
+            self.violate(slot, DisconnectCode::Flood, "too many RPCs in one update");
+        }
+    }
+
+    fn handle_data(&mut self, slot: Slot, body: &[u8]) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if !connection.state.is_in_game() {
+            // A client that is not Connected sends no commands. A snapshot may overtake the acceptance.
+            if self.side == Side::Server && !connection.state.is_connected() {
+                return self.violation(slot, "command before Connected");
+            }
+            self.counters.out_of_game += 1;
+            let since = *connection.out_of_game_since.get_or_insert(self.now.mono);
+            if self.now.mono.since(since) >= ONE_SIDED && !std::mem::replace(&mut connection.warned, true) {
+                tracing::warn!(
+                    "{} sends as if in the game, and this side has not inserted NetworkStreamInGame for {ONE_SIDED:?}",
+                    connection.entity
+                );
+            }
+            return;
+        }
+        connection.out_of_game_since = None;
+        if self.thin {
+            return;
+        }
+        connection.data.push(body);
+        self.counters.unread_dropped += trim(&mut connection.data, &self.limits);
+        self.touch(slot);
+    }
+}
+
+/// Drops the oldest messages over the caps; says how many.
+pub(crate) fn trim(queue: &mut MessageQueue, limits: &NetworkLimits) -> u64 {
+    let mut dropped = 0;
+    while queue.len() > limits.incoming_data || queue.byte_len() > limits.incoming_data_bytes {
+        queue.pop_front();
+        dropped += 1;
+    }
+    dropped
+}
