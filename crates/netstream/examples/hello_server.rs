@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bevy_app::{App, ScheduleRunnerPlugin, Startup, Update};
+use bevy_app::{App, ScheduleRunnerPlugin, Startup, TerminalCtrlCHandlerPlugin, Update};
 use bevy_ecs::prelude::*;
 use netstream::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ struct Chat(String);
 
 fn main() {
     App::new()
-        .add_plugins(ScheduleRunnerPlugin::run_loop(Duration::from_millis(16)))
+        .add_plugins((ScheduleRunnerPlugin::run_loop(Duration::from_millis(16)), TerminalCtrlCHandlerPlugin))
         .add_plugins(NetworkStreamPlugin::server())
         .register_rpc::<Chat>()
         .add_systems(Startup, listen)
@@ -27,9 +27,10 @@ fn listen(mut net: ResMut<NetworkStreamDriver>) -> Result {
     Ok(())
 }
 
-fn echo(mut inbox: MessageReader<ReceivedRpc<Chat>>, mut rpcs: RpcSender) -> Result {
+fn echo(mut inbox: MessageReader<ReceivedRpc<Chat>>, mut rpcs: RpcSender) {
     for chat in inbox.read() {
-        rpcs.send(chat.connection, &Chat(format!("you said {:?}", chat.rpc.0)))?;
+        if let Err(error) = rpcs.send(chat.connection, &Chat(format!("you said {:?}", chat.rpc.0))) {
+            println!("no echo: {error}");
+        }
     }
-    Ok(())
 }

@@ -29,8 +29,10 @@ fn main() -> Result {
         server.update();
         let mut net = server.world_mut().resource_mut::<NetworkStreamDriver>();
         let players: Vec<Entity> = net.connections().collect();
-        for player in players.into_iter().filter(|player| net.state(*player).is_some_and(ConnectionState::is_in_game)) {
-            net.send_snapshot(player, &tick.to_le_bytes())?;
+        for player in players {
+            if net.state(player).is_some_and(ConnectionState::is_in_game) {
+                net.send_snapshot(player, &tick.to_le_bytes())?;
+            }
         }
 
         client.update();
@@ -38,7 +40,7 @@ fn main() -> Result {
             snapshots.drain().for_each(|snapshot| println!("client: snapshot {snapshot:?}"));
         }
     }
-    // The server goes away; the client is told.
+    // The server goes away, and says so.
     drop(server);
     client.update();
     Ok(())

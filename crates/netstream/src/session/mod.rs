@@ -185,11 +185,10 @@ impl Session {
         for &slot in &slots {
             self.core.close(slot, reason.clone());
         }
-        self.close_and_flush();
-        for &slot in &slots {
-            if let Some(connection) = self.core.connections.get(slot) {
-                self.store.disconnect(now, connection.key, reason, Duration::ZERO);
-            }
+        self.flush();
+        for close in self.core.take_closes() {
+            let linger = if close.key.driver == id { Duration::ZERO } else { close.linger };
+            self.store.disconnect(now, close.key, &close.reason, linger);
         }
         let mut driver = self.store.remove(id)?;
         driver.flush(now);

@@ -39,6 +39,19 @@ impl<'a> Reader<'a> {
         self.u32().map(|millis| Duration::from_millis(u64::from(millis)))
     }
 
+    /// What [`write_varint`] wrote; only the shortest form is accepted.
+    pub(crate) fn varint(&mut self) -> Option<u32> {
+        let mut number = 0u64;
+        for place in 0..5 {
+            let byte = self.u8()?;
+            number |= u64::from(byte & 0x7f) << (7 * place);
+            if byte & 0x80 == 0 {
+                return if place > 0 && byte == 0 { None } else { u32::try_from(number).ok() };
+            }
+        }
+        None
+    }
+
     /// Up to 255 bytes of UTF-8 behind a length byte; anything else is refused.
     pub(crate) fn name(&mut self) -> Option<&'a str> {
         let length = self.u8()?;
@@ -62,6 +75,15 @@ pub(crate) fn write_name(out: &mut Vec<u8>, name: &str) {
     // The line above leaves at most 255 bytes.
     out.push(name.len() as u8);
     out.extend_from_slice(name.as_bytes());
+}
+
+/// Appends a number in 7-bit groups, lowest first: one byte below 128, five at most.
+pub(crate) fn write_varint(out: &mut Vec<u8>, mut number: u32) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 /// Appends a number in 7-bit groups, lowest first: one byte below 128, three at most.
@@ -91,6 +113,19 @@ pub(crate) fn read_id(bytes: &[u8]) -> Option<(u16, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_survive_in_their_shortest_form_and_no_other() {
+        for number in [0, 1, 127, 128, 300, 0x3fff, 0x4000, 1 << 28, u32::MAX] {
+            let mut bytes = Vec::new();
+            write_varint(&mut bytes, number);
+            let mut reader = Reader(&bytes);
+            assert_eq!((reader.varint(), reader.0), (Some(number), &[][..]));
+        }
+        for bad in [&[][..], &[0x80], &[0x80, 0], &[0xff; 5], &[0xff, 0xff, 0xff, 0xff, 0x10]] {
+            assert_eq!(Reader(bad).varint(), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn every_id_survives_and_has_one_form() {
