@@ -1,5 +1,7 @@
 //! The UDP driver.
 
+mod client;
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
@@ -9,12 +11,13 @@ use std::time::Duration;
 use netstream_transport::channel::{self, LinkStats, Side};
 use netstream_transport::netcode::{self, Counter, JoinCode};
 use netstream_transport::{
-    ChannelId, Client, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, Mono, Now, Random, Server,
+    ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, Mono, Now, Random, Server,
     ServerConfig,
 };
 
+use self::client::{Dialled, RESOLVE_TIMEOUT, Stage, bury, part};
 use super::config::{Access, UdpConfig};
-use super::dial::{self, Answer, Dial, StartFailure, Target};
+use super::dial::{self, StartFailure, Target};
 use super::port::{Budget, Port};
 use super::socket::{Network, OsNetwork, SocketStats};
 use crate::link::LinkSimulator;
@@ -22,12 +25,6 @@ use crate::slots::Slots;
 use crate::{
     ConnectError, ConnectionStats, Credentials, Endpoint, Host, ListenError, NetworkDriver, OsRandom, Scheme, SendError,
 };
-
-/// How long a host name may take to be looked up.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connections of a client that are over and still say goodbye. More are cut short.
-const MAX_PARTING: usize = 8;
 
 /// The driver for `udp://host:port`. It becomes a server by `listen` or a client by `connect`, whichever comes first,
 /// and may change its role when nobody is left.
@@ -77,19 +74,6 @@ struct Listening<S> {
     server: Server,
     endpoint: Endpoint,
     accepting: bool,
-}
-
-/// A connection that this driver asked for.
-#[derive(Debug)]
-struct Dialled<S> {
-    id: ConnectionId,
-    stage: Stage<S>,
-}
-
-#[derive(Debug)]
-enum Stage<S> {
-    Resolving { answer: Answer, port: u16, shown: Box<netcode::client::Credentials>, deadline: Mono },
-    Up { port: Port<S>, client: Box<Client> },
 }
 
 impl UdpDriver {
@@ -237,137 +221,12 @@ impl<N: Network> UdpDriver<N> {
         server.tick(now, sink);
     }
 
-    fn receive_as_client(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
-        let budget = self.budget();
-        for index in 0..self.clients.len() {
-            self.resolved(now, index);
-        }
-        let Self { clients, simulator, .. } = self;
-        for dialled in clients.iter_mut() {
-            let Stage::Up { port, client } = &mut dialled.stage else { continue };
-            port.receive(now.mono, simulator.as_deref_mut(), budget, &mut |from, datagram| {
-                client.handle_datagram(now, from, datagram, sink);
-            });
-        }
-        if let Some(simulator) = simulator {
-            simulator.incoming.poll(now.mono, &mut |route, datagram| {
-                for dialled in clients.iter_mut() {
-                    if let Stage::Up { port, client } = &mut dialled.stage
-                        && port.number() == route.socket
-                    {
-                        client.handle_datagram(now, route.peer, datagram, sink);
-                    }
-                }
-            });
-        }
-        for dialled in clients.iter_mut() {
-            if let Stage::Up { client, .. } = &mut dialled.stage {
-                client.tick(now, sink);
-            }
-        }
-        let Self { ids, past, .. } = self;
-        self.clients.retain(|dialled| {
-            let Stage::Up { client, port } = &dialled.stage else { return true };
-            if client.is_reported() {
-                ids.remove(dialled.id);
-            }
-            if client.is_over() {
-                bury(past, port);
-            }
-            !client.is_over()
-        });
-    }
-
-    /// Goes on with a client whose host name has been looked up, or gives it up.
-    fn resolved(&mut self, now: Now, index: usize) {
-        let Some(Dialled { id, stage: Stage::Resolving { answer, port, deadline, .. } }) = self.clients.get(index)
-        else {
-            return;
-        };
-        let (id, port, deadline) = (*id, *port, *deadline);
-        let addresses: Vec<_> = match answer.get() {
-            Some(ips) => ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
-            None if now.mono < deadline => return,
-            None => Vec::new(),
-        };
-        let Stage::Resolving { shown, .. } = self.clients.swap_remove(index).stage else { return };
-        if addresses.is_empty() {
-            self.end(id, DisconnectReason::link(DisconnectCode::HostNotFound));
-        } else if let Err(error) = self.start(now, id, *shown, addresses) {
-            let reason = DisconnectReason::link(DisconnectCode::LinkError);
-            self.end(
-                id,
-                match error {
-                    StartFailure::Socket(error) => reason.with_text(&error.to_string()),
-                    StartFailure::Credentials(error) => reason.with_text(&error.to_string()),
-                },
-            );
-        }
-    }
-
-    fn start(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        shown: netcode::client::Credentials,
-        addresses: Vec<SocketAddr>,
-    ) -> Result<(), StartFailure> {
-        let number = self.number();
-        let Self { network, config, random, .. } = self;
-        let dial = Dial { id, number, shown, addresses };
-        let (port, client) = dial.start(network, config, random, now)?;
-        self.clients.push(Dialled { id, stage: Stage::Up { port, client: Box::new(client) } });
-        Ok(())
-    }
-
-    fn end(&mut self, id: ConnectionId, reason: DisconnectReason) {
-        self.ids.remove(id);
-        self.ended.push_back((id, reason));
-    }
-
-    /// Cuts the goodbye of the oldest client short if there are too many.
-    fn make_room(&mut self, now: Now) {
-        if self.clients.len() < MAX_PARTING {
-            return;
-        }
-        let Dialled { id, stage } = self.clients.remove(0);
-        let Stage::Up { port, client } = stage else { return };
-        if !client.is_reported() {
-            // It is closing; what it was asked to report is its own reason.
-            self.end(id, DisconnectReason::local(DisconnectCode::ConnectionClose));
-        }
-        let port = part(port, client, now, self.simulator.as_deref_mut());
-        bury(&mut self.past, &port);
-    }
-
     /// Gives the socket of a server without connections up.
     fn close_server(&mut self) {
         if let Some(Listening { port, .. }) = self.server.take() {
             bury(&mut self.past, &port);
         }
     }
-
-    fn client_mut(&mut self, id: ConnectionId) -> Option<&mut Dialled<N::Socket>> {
-        self.ids.get(id)?;
-        self.clients.iter_mut().find(|dialled| dialled.id == id)
-    }
-}
-
-/// Says goodbye with whatever leaves at once.
-fn part<S: super::DatagramSocket>(
-    mut port: Port<S>,
-    mut client: Box<Client>,
-    now: Now,
-    simulator: Option<&mut LinkSimulator>,
-) -> Port<S> {
-    client.say_goodbye(now, &DisconnectReason::local(DisconnectCode::ConnectionClose));
-    send_last(&mut port, now, simulator, &mut |room| client.poll_transmit(now, room));
-    port
-}
-
-/// Keeps the counters of a socket that goes. Its buffers go with it.
-fn bury<S: super::DatagramSocket>(past: &mut SocketStats, port: &Port<S>) {
-    past.add(&SocketStats { receive_buffer: 0, send_buffer: 0, ..port.stats() });
 }
 
 /// Sends through a socket that will be gone afterwards. A simulated link loses what it loses, but delays nothing.
@@ -629,12 +488,13 @@ impl<N: Network> Drop for UdpDriver<N> {
         let now = self.now;
         let simulator = &mut self.simulator;
         if let Some(Listening { port, server, .. }) = &mut self.server {
+            send_last(port, now, simulator.as_deref_mut(), &mut |room| server.poll_transmit(now, room));
             server.say_goodbye(now, &DisconnectReason::local(DisconnectCode::ServerShutdown));
             send_last(port, now, simulator.as_deref_mut(), &mut |room| server.poll_transmit(now, room));
         }
         for dialled in self.clients.drain(..) {
-            if let Stage::Up { port, client } = dialled.stage {
-                part(port, client, now, simulator.as_deref_mut());
+            if let Stage::Up { mut port, mut client } = dialled.stage {
+                part(&mut port, &mut client, now, simulator.as_deref_mut());
             }
         }
     }

@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 use socket2::Socket;
 
 use super::outbox::Outbox;
-use super::socket::for_family;
+use super::socket::{Batch, for_family};
 
 /// Buffers per receiving call.
 const RECEIVE: usize = 32;
@@ -67,13 +67,13 @@ impl Batched {
         Ok(Self { slab: vec![0; RECEIVE * STRIDE].into_boxed_slice(), gso })
     }
 
-    /// Receives one batch; returns how many datagrams there were.
+    /// Receives one batch.
     pub(super) fn receive(
         &mut self,
         socket: &Socket,
         truncated: &mut u64,
         deliver: &mut dyn FnMut(SocketAddr, &mut [u8]),
-    ) -> io::Result<usize> {
+    ) -> io::Result<Batch> {
         let mut addresses = [MaybeUninit::<Address>::uninit(); RECEIVE];
         let mut controls = [MaybeUninit::<Control>::uninit(); RECEIVE];
         // SAFETY: all-zero bytes are a valid iovec and a valid mmsghdr.
@@ -122,7 +122,7 @@ impl Batched {
                 deliver(from, segment);
             }
         }
-        Ok(datagrams)
+        Ok(Batch { datagrams, more: count >= RECEIVE })
     }
 
     /// Sends from the front of `outbox`, as much as one call takes; returns how many datagrams left. An error is about

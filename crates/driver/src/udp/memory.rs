@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::outbox::Outbox;
-use super::socket::{BufferSizes, DatagramSocket, Network, SocketStats};
+use super::socket::{Batch, BufferSizes, DatagramSocket, Network, SocketStats};
 
 /// The first port that is given to a socket that does not care.
 const FIRST_FREE_PORT: u16 = 49_152;
@@ -29,21 +29,21 @@ pub struct MemorySocket {
     network: MemoryNetwork,
     local: SocketAddr,
     inbox: Arc<Mutex<Inbox>>,
-    batch: Batch,
+    batch: Waiting,
     stats: SocketStats,
 }
 
 /// What waits for one socket.
 #[derive(Debug)]
 struct Inbox {
-    batch: Batch,
+    batch: Waiting,
     /// The most bytes that wait.
     room: usize,
     dropped: u64,
 }
 
 #[derive(Debug, Default)]
-struct Batch {
+struct Waiting {
     bytes: Vec<u8>,
     datagrams: Vec<(SocketAddr, usize)>,
 }
@@ -109,11 +109,11 @@ impl Network for MemoryNetwork {
             port => Some(port).filter(free),
         };
         let local = SocketAddr::new(ip, port.ok_or(io::ErrorKind::AddrInUse)?);
-        let inbox = Inbox { batch: Batch::default(), room: buffers.receive, dropped: 0 };
+        let inbox = Inbox { batch: Waiting::default(), room: buffers.receive, dropped: 0 };
         let inbox = Arc::new(Mutex::new(inbox));
         sockets.insert(local, inbox.clone());
         let stats = SocketStats { receive_buffer: buffers.receive as u64, ..SocketStats::default() };
-        Ok(MemorySocket { network: self.clone(), local, inbox, batch: Batch::default(), stats })
+        Ok(MemorySocket { network: self.clone(), local, inbox, batch: Waiting::default(), stats })
     }
 
     fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
@@ -126,9 +126,9 @@ impl DatagramSocket for MemorySocket {
         self.local
     }
 
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> usize {
+    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
         std::mem::swap(&mut lock(&self.inbox).batch, &mut self.batch);
-        let Batch { bytes, datagrams } = &mut self.batch;
+        let Waiting { bytes, datagrams } = &mut self.batch;
         let count = datagrams.len();
         self.stats.receive_calls += 1;
         self.stats.received += count as u64;
@@ -140,7 +140,7 @@ impl DatagramSocket for MemorySocket {
             rest = after;
         }
         bytes.clear();
-        count
+        Batch { datagrams: count, more: false }
     }
 
     fn send(&mut self, outbox: &mut Outbox) {

@@ -24,4 +24,4 @@ pub use config::{Access, DEFAULT_PROTOCOL_ID, UdpConfig};
 pub use driver::UdpDriver;
 pub use memory::{MemoryNetwork, MemorySocket};
 pub use outbox::Outbox;
-pub use socket::{BufferSizes, DatagramSocket, Network, OsNetwork, SocketStats, UdpSocket};
+pub use socket::{Batch, BufferSizes, DatagramSocket, Network, OsNetwork, SocketStats, UdpSocket};

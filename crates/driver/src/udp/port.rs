@@ -51,9 +51,9 @@ impl<S: DatagramSocket> Port<S> {
                     simulator.incoming.push(now, Route { socket: self.number, peer }, datagram);
                 }
             });
-            datagrams += batch;
+            datagrams += batch.datagrams;
             let late = || start.is_some_and(|(start, time)| start.elapsed() >= time);
-            if batch == 0 || datagrams >= MAX_DATAGRAMS || late() {
+            if !batch.more || datagrams >= MAX_DATAGRAMS || late() {
                 return;
             }
         }

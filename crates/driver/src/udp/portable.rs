@@ -7,7 +7,7 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::Socket;
 
 use super::outbox::Outbox;
-use super::socket::for_family;
+use super::socket::{Batch, for_family};
 
 /// The buffers of one socket's batches.
 pub(super) struct Batched {
@@ -33,13 +33,13 @@ impl Batched {
         Ok(Self { state, slab, stride })
     }
 
-    /// Receives one batch; returns how many datagrams there were.
+    /// Receives one batch.
     pub(super) fn receive(
         &mut self,
         socket: &Socket,
         truncated: &mut u64,
         deliver: &mut dyn FnMut(SocketAddr, &mut [u8]),
-    ) -> io::Result<usize> {
+    ) -> io::Result<Batch> {
         let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
         let mut chunks = self.slab.chunks_exact_mut(self.stride);
         let mut buffers: [IoSliceMut<'_>; quinn_udp::BATCH_SIZE] =
@@ -49,6 +49,7 @@ impl Batched {
         for (meta, buffer) in metas.iter().zip(&mut buffers).take(count) {
             let Some(bytes) = buffer.get_mut(..meta.len) else {
                 *truncated += 1;
+                datagrams += 1;
                 continue;
             };
             if bytes.is_empty() {
@@ -61,7 +62,7 @@ impl Batched {
                 deliver(meta.addr, segment);
             }
         }
-        Ok(datagrams)
+        Ok(Batch { datagrams, more: count >= quinn_udp::BATCH_SIZE })
     }
 
     /// Sends the first datagram of `outbox`; returns how many left.

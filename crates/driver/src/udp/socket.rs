@@ -33,9 +33,9 @@ pub trait DatagramSocket: Send + Sync + 'static {
     /// Where it is bound.
     fn local_addr(&self) -> SocketAddr;
 
-    /// Lends out one batch of datagrams and returns how many there were; 0 when none wait, or an error came in their
-    /// place. Addresses are canonical: IPv4 is never written as IPv6.
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> usize;
+    /// Lends out one batch of datagrams and says how many there were. Addresses are canonical: IPv4 is never written as
+    /// IPv6.
+    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch;
 
     /// Sends from the front of `outbox` and takes off what was sent or failed for good. What is left afterwards did
     /// not fit into the socket now.
@@ -43,6 +43,15 @@ pub trait DatagramSocket: Send + Sync + 'static {
 
     /// What happened so far.
     fn stats(&self) -> SocketStats;
+}
+
+/// What came of one attempt to receive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// How many datagrams there were.
+    pub datagrams: usize,
+    /// Whether others may be waiting.
+    pub more: bool,
 }
 
 /// Bytes that the operating system is asked to buffer for one socket. It may grant less; [`SocketStats`] says what.
@@ -217,7 +226,7 @@ impl DatagramSocket for UdpSocket {
         self.local
     }
 
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> usize {
+    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
         let Self { socket, batched, stats, .. } = self;
         // One error takes the place of one batch, and is worth one more attempt: it may be about a datagram that we
         // sent, with others waiting behind it.
@@ -231,13 +240,12 @@ impl DatagramSocket for UdpSocket {
             });
             stats.truncated += truncated;
             match received {
-                // A batch of nothing but cut datagrams is still one that others may follow.
-                Ok(count) => return count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
+                Ok(batch) => return batch,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => stats.count(&error),
             }
         }
-        0
+        Batch::default()
     }
 
     fn send(&mut self, outbox: &mut Outbox) {
@@ -312,7 +320,7 @@ mod tests {
 
     fn drain(socket: &mut UdpSocket) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut all = Vec::new();
-        while socket.receive(&mut |from, bytes| all.push((from, bytes.to_vec()))) > 0 {}
+        while socket.receive(&mut |from, bytes| all.push((from, bytes.to_vec()))).more {}
         all
     }
 
@@ -377,7 +385,7 @@ mod tests {
             outbox.take_off(sent);
         }
         let (mut arrived, mut truncated) = (Vec::new(), 0);
-        while let Ok(1..) =
+        while let Ok(Batch { more: true, .. }) =
             batched.receive(&receiver.socket, &mut truncated, &mut |from, bytes| arrived.push((from, bytes.to_vec())))
         {
         }
