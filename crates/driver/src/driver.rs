@@ -4,6 +4,7 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use netstream_transport::channel::ChannelTable;
 use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Incoming, Now};
 
 use crate::Endpoint;
@@ -98,6 +99,9 @@ pub trait NetworkDriver: Send + Sync + 'static {
 
     /// The largest message that `channel` takes now, in bytes; 0 for a channel that does not exist.
     fn max_message(&self, channel: ChannelId) -> usize;
+
+    /// The channels of its connections. Both ends must have the same: the layer above compares them.
+    fn channels(&self) -> &ChannelTable;
 
     /// The driver's own figures as (name, value): counters ending in `_total`, gauges otherwise. The names are
     /// documented with the driver; the set does not change while it lives.

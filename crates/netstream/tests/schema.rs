@@ -95,3 +95,21 @@ fn the_same_name_in_another_shape_is_refused_in_every_mode(link: Link) {
         pair.check();
     }
 }
+
+#[test]
+fn another_channel_table_is_refused_by_name() {
+    use netstream::driver::IpcDriver;
+    use netstream::driver::transport::channel::{ChannelConfig, ChannelKind, ChannelTable};
+    let mut pair = Pair::over(Link::Ipc);
+    let mut table = ChannelTable::default();
+    table.declare(ChannelConfig::new(ChannelKind::UnreliableSequenced)).unwrap();
+    pair.client.net().add_driver(IpcDriver::new(&pair.hub).with_channels(table));
+    let client = pair.connect();
+    pair.until("the client is out", |pair| pair.client.states_of(client).contains(&Disconnected));
+    let server = pair.server.connection();
+    pair.ended(server, client);
+    let last = pair.client.events_of(client).pop().unwrap();
+    assert_eq!(last.mismatch.unwrap().different_shape, ["channels"]);
+    assert!(pair.server.reason_of(server).text.as_str().contains("channels"));
+    pair.check();
+}

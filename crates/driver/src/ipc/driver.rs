@@ -393,6 +393,10 @@ impl NetworkDriver for IpcDriver {
         Some(ConnectionStats { reliable_queued, ..connection.stats })
     }
 
+    fn channels(&self) -> &ChannelTable {
+        &self.channels
+    }
+
     fn max_message(&self, channel: ChannelId) -> usize {
         let side = self.role.unwrap_or(Role::Client).side();
         self.channels.get(channel).map_or(0, |channel| channel.max_message(side))

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netstream_transport::channel::ChannelTable;
 use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Identity, Incoming, Mono, Now};
 
 use super::simulator::incoming_seed;
@@ -420,6 +421,10 @@ impl<D: NetworkDriver> NetworkDriver for Simulated<D> {
         let mut stats = self.inner.stats(connection)?;
         stats.reliable_queued += self.connections.get(&connection).map_or(0, |held| held.waiting_bytes);
         Some(stats)
+    }
+
+    fn channels(&self) -> &ChannelTable {
+        self.inner.channels()
     }
 
     fn max_message(&self, channel: ChannelId) -> usize {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use netstream_transport::channel::{self, LinkStats, Side};
 use netstream_transport::netcode::{self, Counter, JoinCode};
+use netstream_transport::channel::ChannelTable;
 use netstream_transport::{
     ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, Mono, Now, Random, Server,
     ServerConfig,
@@ -448,6 +449,11 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
             Stage::Resolving { .. } => Some(ConnectionStats::default()),
             Stage::Up { client, .. } => Some(stats(Some(client.server()), &client.stats())),
         }
+    }
+
+    fn channels(&self) -> &ChannelTable {
+        // `UdpConfig::with_channels` sets both ends alike.
+        &self.config.server_link.channels
     }
 
     fn max_message(&self, channel: ChannelId) -> usize {

@@ -14,7 +14,9 @@ use crate::state::{Input, Side};
 impl Core {
     /// Compares the peer's record with ours.
     pub(super) fn validate(&mut self, slot: Slot, record: ProtocolRecord) {
-        let ours = self.protocol.record();
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let (key, protocol) = (connection.key, self.protocols.of(connection.key.driver));
+        let ours = protocol.record();
         if record == ours {
             if self.side == Side::Server {
                 self.decide(slot);
@@ -25,7 +27,6 @@ impl Core {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.differing = Some(record);
         if speaks_lists {
-            let (key, protocol) = (connection.key, self.protocol.clone());
             self.send_control(key, |out| control::write_list(out, |out| protocol.write_list(out)));
         } else {
             self.mismatch(slot, None);
@@ -36,10 +37,11 @@ impl Core {
     pub(super) fn compare(&mut self, slot: Slot, list: PeerList) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Some(record) = &connection.differing else { return };
-        let diff = self.protocol.diff(record, Some(&list));
+        let protocol = self.protocols.of(connection.key.driver);
+        let diff = protocol.diff(record, Some(&list));
         let numbers = match self.schema_policy {
             SchemaPolicy::Strict => None,
-            SchemaPolicy::Compatible => self.protocol.translate(&list, &diff),
+            SchemaPolicy::Compatible => protocol.translate(&list, &diff),
         };
         let Some(numbers) = numbers else { return self.mismatch(slot, Some(list)) };
         connection.differing = None;
@@ -53,7 +55,7 @@ impl Core {
     fn mismatch(&mut self, slot: Slot, list: Option<PeerList>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Some(record) = connection.differing.take() else { return };
-        let diff = self.protocol.diff(&record, list.as_ref());
+        let diff = self.protocols.of(connection.key.driver).diff(&record, list.as_ref());
         let reason = DisconnectReason::local(DisconnectCode::ProtocolMismatch).with_text(&diff.to_string());
         connection.reason = Some(reason);
         connection.mismatch = Some(Arc::new(diff));

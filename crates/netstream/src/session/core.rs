@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bevy_ecs::entity::Entity;
+use netstream_driver::transport::channel::ChannelTable;
 use netstream_driver::transport::{DisconnectCode, DisconnectReason, Identity, Mono, Now, Random};
 use netstream_driver::{ConnectionKey, DriverId, Endpoint};
 
@@ -15,7 +16,7 @@ use super::bans::BanList;
 use super::control;
 use super::counters::SessionCounters;
 use super::ids::NetworkIdPool;
-use super::protocol::{Protocol, SchemaPolicy};
+use super::protocol::{Protocol, Protocols, SchemaPolicy};
 use super::table::{Connection, ConnectionTable, Slot};
 use super::tickets::{ResumeTicket, TicketBook};
 use crate::state::{Effect, Input, Side, first_state, transition};
@@ -84,7 +85,7 @@ pub(crate) struct Core {
     sends: Vec<Send>,
     send_bytes: Vec<u8>,
     pub(super) closes: Vec<Close>,
-    pub(super) protocol: Arc<Protocol>,
+    pub(super) protocols: Protocols,
     /// For each RPC id on the wire, whether it may travel before Connected.
     pub(super) approval_rpcs: Vec<bool>,
     pub(super) ids: NetworkIdPool,
@@ -117,7 +118,7 @@ impl Core {
             sends: Vec::new(),
             send_bytes: Vec::new(),
             closes: Vec::new(),
-            protocol: Arc::default(),
+            protocols: Protocols::default(),
             approval_rpcs: Vec::new(),
             ids: NetworkIdPool::default(),
             holders: BTreeMap::new(),
@@ -134,7 +135,7 @@ impl Core {
     }
 
     pub(crate) fn set_protocol(&mut self, protocol: Protocol, approval_rpcs: Vec<bool>) {
-        self.protocol = Arc::new(protocol);
+        self.protocols.set(protocol);
         self.approval_rpcs = approval_rpcs;
     }
 
@@ -143,9 +144,14 @@ impl Core {
         self.now
     }
 
+    /// The channels of a driver's connections, which both ends must have alike.
+    pub(crate) fn note_channels(&mut self, driver: DriverId, channels: &ChannelTable) {
+        self.protocols.note_channels(driver, channels);
+    }
+
     /// The RPC numbers that peers were or will be told, for comparing two Worlds.
     pub(crate) fn protocol(&self) -> &Protocol {
-        &self.protocol
+        self.protocols.base()
     }
 
     pub(crate) fn random_below(&mut self, bound: u64) -> u64 {
@@ -348,7 +354,7 @@ impl Core {
             Effect::SendRecord => {
                 let credentials = std::mem::take(&mut connection.credentials);
                 let ticket = connection.ticket.take();
-                let record = self.protocol.record();
+                let record = self.protocols.of(key.driver).record();
                 self.send_control(key, |out| control::write_record(out, &record, ticket.as_ref(), &credentials));
                 let until = self.now.mono + self.limits.handshake;
                 self.set_deadline(slot, Some(until));

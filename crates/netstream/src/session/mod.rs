@@ -81,11 +81,19 @@ impl Session {
         let before = self.core.last_now();
         let now = self.now();
         self.warn_if_asleep(before, now);
+        self.note_drivers();
         let Self { core, store, entities, .. } = self;
         store.receive(now, &mut |driver, incoming| core.handle_incoming(driver, incoming, || entities.alloc()));
         self.core.tick();
         self.tick_drains(now);
         self.flush();
+    }
+
+    /// Looks at drivers that are new, whichever way they came into the store.
+    pub(crate) fn note_drivers(&mut self) {
+        for (id, driver) in self.store.iter() {
+            self.core.note_channels(id, driver.channels());
+        }
     }
 
     /// An App that sleeps does not answer, and its peers think it dead. Said once.

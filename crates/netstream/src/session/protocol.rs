@@ -1,7 +1,11 @@
 //! Do the two ends speak the same protocol, and if not, what differs?
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+use netstream_driver::DriverId;
+use netstream_driver::transport::channel::ChannelTable;
 
 use super::wire::{Reader, write_name};
 
@@ -149,6 +153,53 @@ impl Protocol {
         }
         diff
     }
+}
+
+/// The protocol of each driver: what all of them share, and the channels of this one.
+#[derive(Debug, Default)]
+pub(crate) struct Protocols {
+    base: Arc<Protocol>,
+    of_driver: BTreeMap<DriverId, (u64, Arc<Protocol>)>,
+}
+
+impl Protocols {
+    pub(crate) fn base(&self) -> &Protocol {
+        &self.base
+    }
+
+    pub(crate) fn set(&mut self, base: Protocol) {
+        self.base = Arc::new(base);
+        for (channels, protocol) in self.of_driver.values_mut() {
+            *protocol = with_channels(&self.base, *channels);
+        }
+    }
+
+    /// Told of every driver before its first connection; a second time does nothing.
+    pub(crate) fn note_channels(&mut self, driver: DriverId, channels: &ChannelTable) {
+        let base = &self.base;
+        self.of_driver.entry(driver).or_insert_with(|| {
+            let mut bytes = Vec::new();
+            channels.encode(&mut bytes);
+            let fingerprint = first_word(blake3::hash(&bytes));
+            (fingerprint, with_channels(base, fingerprint))
+        });
+    }
+
+    pub(crate) fn of(&self, driver: DriverId) -> Arc<Protocol> {
+        self.of_driver.get(&driver).map_or_else(|| self.base.clone(), |(_, protocol)| protocol.clone())
+    }
+}
+
+fn with_channels(base: &Protocol, fingerprint: u64) -> Arc<Protocol> {
+    let channels = SchemaEntry { name: "channels".to_owned(), fingerprint };
+    let entries = base.entries.iter().cloned().chain([channels]).collect();
+    Arc::new(Protocol::new(base.game.clone(), entries))
+}
+
+/// The first 64 bits of a hash.
+pub(crate) fn first_word(hash: blake3::Hash) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// What each end tells the other first.
