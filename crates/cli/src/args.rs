@@ -79,7 +79,7 @@ pub(crate) struct ClientArgs {
     pub(crate) protocol: GameProtocol,
     pub(crate) udp: UdpSettings,
     pub(crate) rate: f64,
-    /// `None`: until Ctrl-C.
+    /// Counted from when all are in the game. `None`: until Ctrl-C.
     pub(crate) duration: Option<Duration>,
 }
 
@@ -121,7 +121,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
 
 fn command_named(name: &str) -> Result<&'static str, Failure> {
     COMMANDS.into_iter().find(|command| *command == name).ok_or_else(|| {
-        Failure::usage(format!("there is no command {name:?}; use one of {} (see `netstream help`)", COMMANDS.join(", ")))
+        Failure::usage(format!(
+            "there is no command {name:?}; use one of {} (see `netstream help`)",
+            COMMANDS.join(", ")
+        ))
     })
 }
 
@@ -151,7 +154,8 @@ fn drivers(text: &str) -> Result<Vec<Scheme>, String> {
     let mut schemes = Vec::new();
     for name in text.split(',') {
         let scheme = [Scheme::Udp, Scheme::Ipc].into_iter().find(|scheme| scheme.as_str() == name);
-        let scheme = scheme.ok_or_else(|| format!("{name:?} is not a driver of the demo; write udp, ipc or udp,ipc"))?;
+        let scheme =
+            scheme.ok_or_else(|| format!("{name:?} is not a driver of the demo; write udp, ipc or udp,ipc"))?;
         if !schemes.contains(&scheme) {
             schemes.push(scheme);
         }
@@ -354,9 +358,9 @@ impl Arguments {
         let dashes = if option.chars().count() == 1 { "-" } else { "--" };
         match self.command {
             Some(command) => Failure::usage(format!("{command} has no option {dashes}{option}; leave it out")),
-            None => Failure::usage(format!(
-                "there is no option {dashes}{option} before the command; see `netstream help`"
-            )),
+            None => {
+                Failure::usage(format!("there is no option {dashes}{option} before the command; see `netstream help`"))
+            }
         }
     }
 

@@ -42,6 +42,8 @@ pub(crate) fn run(args: BotsArgs, output: &mut Output, stop: &Stop) -> Result<()
     let rate = args.rate.clamp(MIN_UPDATES, UPDATES);
     let (start, mut ticker) = (Instant::now(), Ticker::new(rate));
     let (mut second, mut pace) = (Every::new(Duration::from_secs(1)), Pace::default());
+    // When all had arrived.
+    let mut since = None;
     loop {
         let now = ticker.wait();
         for _ in bots.len()..count.min(bots.len() + (CONNECTS / rate).ceil() as usize) {
@@ -54,14 +56,19 @@ pub(crate) fn run(args: BotsArgs, output: &mut Output, stop: &Stop) -> Result<()
         }
         update(&mut bots, &mut tally);
         pace.update(now);
+        let playing = bots.iter().filter(|bot| bot.is_in_game()).count();
+        let ended = tally.attempts as usize;
         if second.due(now) && !json {
-            let playing = bots.iter().filter(|bot| bot.record().is_some_and(|record| record.state.is_in_game()));
-            let (playing, ended) = (playing.count(), tally.attempts);
-            output.line(&format!("{:.0} s: {playing} of {count} bots play, {ended} are out", (now - start).as_secs_f64()));
+            output.line(&format!(
+                "{:.0} s: {playing} of {count} bots play, {ended} are out",
+                (now - start).as_secs_f64()
+            ));
         }
-        let over = args.duration.is_some_and(|duration| now - start >= duration);
-        let all_out = tally.attempts as usize == count;
-        if over || all_out || stop.requested() || output.is_closed() {
+        if playing + ended == count {
+            since.get_or_insert(now);
+        }
+        let over = args.duration.zip(since).is_some_and(|(duration, since)| now - since >= duration);
+        if over || ended == count || stop.requested() || output.is_closed() {
             break;
         }
     }

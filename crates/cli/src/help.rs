@@ -85,7 +85,7 @@ Usage: netstream join ENDPOINT --join-code CODE [OPTIONS]
   --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME      silence after which the connection ends [10s]
   --rate HZ                commands per second [30]
-  --duration TIME          how long, e.g. 10s [until Ctrl-C]
+  --duration TIME          how long to play, e.g. 10s [until Ctrl-C]
   --json                   print a JSON object per line
 ";
 
@@ -103,6 +103,6 @@ Usage: netstream bots ENDPOINT --count N --join-code CODE [OPTIONS]
   --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME      silence after which a connection ends [10s]
   --rate HZ                commands per second of each [30]
-  --duration TIME          how long, e.g. 10s [until Ctrl-C]
+  --duration TIME          how long to play once all have arrived, e.g. 10s [until Ctrl-C]
   --json                   print one JSON object at the end
 ";

@@ -47,7 +47,8 @@ pub(crate) fn run(args: JoinArgs, output: &mut Output, stop: &Stop) -> Result<()
         let (seen, mut ended) = (world.take_journal(), None);
         for happened in &seen.happened {
             lines.happened(world, happened);
-            if let Happened::Connection { event: ConnectionEvent { reason: Some(reason), mismatch, .. }, .. } = happened {
+            if let Happened::Connection { event: ConnectionEvent { reason: Some(reason), mismatch, .. }, .. } = happened
+            {
                 let mismatch = mismatch.as_ref().map(|diff| format!("; {diff}")).unwrap_or_default();
                 ended = Some(format!("the connection to {} ended, {reason}{mismatch}", args.endpoint));
             }
@@ -55,9 +56,13 @@ pub(crate) fn run(args: JoinArgs, output: &mut Output, stop: &Stop) -> Result<()
         seen.finished.iter().for_each(|record| tally.add(record));
         (now, ended)
     };
+    let mut since = None;
     let lost = loop {
         let (now, ended) = update(&mut world, &mut lines);
-        let over = args.duration.is_some_and(|duration| now - start >= duration);
+        if world.is_in_game() {
+            since.get_or_insert(now);
+        }
+        let over = args.duration.zip(since).is_some_and(|(duration, since)| now - since >= duration);
         if ended.is_some() || over || stop.requested() || lines.is_closed() {
             break ended;
         }

@@ -16,13 +16,43 @@ pub(crate) struct Lines<'a> {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Line<'a> {
-    Listening { driver: String, endpoint: String, join_code: Option<String> },
-    ListenFailed { driver: String, endpoint: String, error: &'a str },
-    Stopped { driver: String },
-    Removed { driver: String },
+    Listening {
+        driver: String,
+        endpoint: String,
+        join_code: Option<String>,
+    },
+    ListenFailed {
+        driver: String,
+        endpoint: String,
+        error: &'a str,
+    },
+    Stopped {
+        driver: String,
+    },
+    Draining {
+        driver: String,
+        seconds: f64,
+    },
+    Drained {
+        driver: String,
+    },
+    ServerDraining {
+        connection: String,
+        seconds: f64,
+    },
+    Removed {
+        driver: String,
+    },
     Connection(Connection<'a>),
-    Chat { connection: String, text: &'a str },
-    Summary { seconds: f64, #[serde(flatten)] tally: &'a SideTally },
+    Chat {
+        connection: String,
+        text: &'a str,
+    },
+    Summary {
+        seconds: f64,
+        #[serde(flatten)]
+        tally: &'a SideTally,
+    },
 }
 
 #[derive(Serialize)]
@@ -33,6 +63,7 @@ struct Connection<'a> {
     address: Option<String>,
     state: &'a str,
     network_id: Option<u32>,
+    reconnected: bool,
     reason: Option<Reason<'a>>,
     mismatch: Option<String>,
 }
@@ -42,6 +73,9 @@ struct Reason<'a> {
     code: String,
     origin: &'a str,
     text: &'a str,
+    /// The whole in one sentence, for people.
+    #[serde(skip)]
+    says: String,
 }
 
 impl<'a> Lines<'a> {
@@ -64,6 +98,7 @@ impl<'a> Lines<'a> {
                 address: address.map(|address| address.to_string()),
                 state: event.state.name(),
                 network_id: event.network_id.map(NetworkId::number),
+                reconnected: event.reconnected,
                 reason: event.reason.as_ref().map(reason),
                 mismatch: event.mismatch.as_ref().map(ToString::to_string),
             }),
@@ -77,17 +112,18 @@ impl<'a> Lines<'a> {
                 Line::ListenFailed { driver: driver.to_string(), endpoint: endpoint.to_string(), error }
             }
             Happened::Driver(DriverEvent::Stopped { driver }) => Line::Stopped { driver: driver.to_string() },
+            Happened::Driver(DriverEvent::Draining { driver, within }) => {
+                Line::Draining { driver: driver.to_string(), seconds: within.as_secs_f64() }
+            }
+            Happened::Driver(DriverEvent::Drained { driver }) => Line::Drained { driver: driver.to_string() },
+            Happened::Driver(DriverEvent::ServerDraining { connection, within }) => {
+                Line::ServerDraining { connection: connection.to_string(), seconds: within.as_secs_f64() }
+            }
             Happened::Driver(DriverEvent::Removed { driver }) => Line::Removed { driver: driver.to_string() },
             // An event that is newer than this tool.
             Happened::Driver(_) => return,
         };
         self.print(&line);
-        if let (false, Happened::Connection { event, .. }) = (self.json, happened)
-            && let Some(reason) = &event.reason
-        {
-            let mismatch = event.mismatch.as_ref().map(|diff| format!(" ({diff})")).unwrap_or_default();
-            self.output.line(&format!("    {reason}{mismatch}"));
-        }
     }
 
     /// Prints the last line.
@@ -106,11 +142,22 @@ impl<'a> Lines<'a> {
             Line::Listening { endpoint, .. } => format!("listening at {endpoint}"),
             Line::ListenFailed { endpoint, error, .. } => format!("not listening at {endpoint}: {error}"),
             Line::Stopped { driver } => format!("driver {driver} accepts nobody new"),
+            Line::Draining { driver, seconds } => {
+                format!("driver {driver} accepts nobody new and closes its connections in {seconds:.0} s")
+            }
+            Line::Drained { driver } => format!("driver {driver} has no connections any more"),
+            Line::ServerDraining { connection, seconds } => {
+                format!("{connection} will be closed by the server in {seconds:.0} s")
+            }
             Line::Removed { driver } => format!("driver {driver} is gone"),
-            Line::Connection(Connection { connection, scheme, address, state, network_id, .. }) => {
+            Line::Connection(Connection {
+                connection, scheme, address, state, network_id, reason, mismatch, ..
+            }) => {
                 let address = address.as_deref().map(|address| format!(" {address}")).unwrap_or_default();
                 let id = network_id.map(|id| format!(" id {id}")).unwrap_or_default();
-                format!("{connection} {scheme}{address}{id} {state}")
+                let reason = reason.as_ref().map(|reason| format!(": {}", reason.says)).unwrap_or_default();
+                let mismatch = mismatch.as_deref().map(|diff| format!("; {diff}")).unwrap_or_default();
+                format!("{connection} {scheme}{address}{id} {state}{reason}{mismatch}")
             }
             Line::Chat { connection, text } => format!("{connection} says {text:?}"),
             Line::Summary { seconds, tally } => format!("{seconds:.1} s: {tally}"),
@@ -120,7 +167,12 @@ impl<'a> Lines<'a> {
 }
 
 fn reason(reason: &DisconnectReason) -> Reason<'_> {
-    Reason { code: reason.code.to_string(), origin: origin(reason.origin), text: reason.text.as_str() }
+    Reason {
+        code: reason.code.to_string(),
+        origin: origin(reason.origin),
+        text: reason.text.as_str(),
+        says: reason.to_string(),
+    }
 }
 
 /// An origin's name.

@@ -11,9 +11,9 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Writes one line, at once.
+    /// Writes lines, at once.
     pub(crate) fn line(&mut self, text: &str) {
-        self.write(format!("{text}\n").as_bytes());
+        self.write(format!("{}\n", printable(text)).as_bytes());
     }
 
     /// Writes one JSON value on a line of its own, at once.
@@ -45,5 +45,20 @@ impl Output {
 
 /// Writes one line to standard error, if anybody reads it.
 pub(crate) fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "netstream: {text}");
+    let _ = writeln!(io::stderr(), "netstream: {}", printable(text));
+}
+
+/// The text without characters that steer a terminal: some of it may be a stranger's.
+fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() && char != '\n' { ' ' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\u{9b}c\nd"), "a [2Jb  c\nd");
+    }
 }

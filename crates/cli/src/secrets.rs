@@ -13,9 +13,8 @@ pub(crate) fn join_code(text: &str) -> Result<JoinCode, Failure> {
         Ok(code) => Ok(code),
         // It has the form of a code and its checksum is wrong: nobody chooses such a passphrase.
         Err(error @ JoinCodeError::Mistyped) => Err(Failure::usage(error)),
-        Err(_) => JoinCode::from_passphrase(text).map_err(|error| {
-            Failure::usage(format!("{error}; give that or all of the code that the server printed"))
-        }),
+        Err(_) => JoinCode::from_passphrase(text)
+            .map_err(|error| Failure::usage(format!("{error}; give that or all of the code that the server printed"))),
     }
 }
 
@@ -64,6 +63,8 @@ mod tests {
     #[test]
     fn passwords_are_compared_whole() {
         assert!(same_password(b"secret", b"secret"));
-        assert!(!same_password(b"secret", b"secreT") && !same_password(b"secret", b"secre") && !same_password(b"", b"s"));
+        assert!(
+            !same_password(b"secret", b"secreT") && !same_password(b"secret", b"secre") && !same_password(b"", b"s")
+        );
     }
 }

@@ -24,18 +24,19 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(3);
 /// Serves until it is told to stop.
 pub(crate) fn run(args: ServeArgs, output: &mut Output, stop: &Stop) -> Result<(), Failure> {
     let (udp, code) = (args.udp, args.join_code);
-    let plugin = NetworkStreamPlugin::server()
-        .with_protocol(args.protocol)
-        .with_driver_constructor(move |endpoint| {
-            (endpoint.scheme() == Scheme::Udp).then(|| Box::new(udp.server(&code)) as Box<dyn NetworkDriver>)
-        });
+    let plugin = NetworkStreamPlugin::server().with_protocol(args.protocol).with_driver_constructor(move |endpoint| {
+        (endpoint.scheme() == Scheme::Udp).then(|| Box::new(udp.server(&code)) as Box<dyn NetworkDriver>)
+    });
     let mut world = GameWorld::server(plugin, Rates { data: args.rate, pings: 1.0 });
     if let Some(password) = args.password {
         require_password(&mut world, password);
     }
-    for endpoint in &args.listen {
-        world.net().listen(&endpoint.to_string()).map_err(Failure::failed)?;
-    }
+    let endpoints: Vec<String> = args.listen.iter().map(ToString::to_string).collect();
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    world.net().listen_all(&endpoints).map_err(|errors| {
+        let errors: Vec<String> = errors.into_iter().map(|(_, error)| error.to_string()).collect();
+        Failure::failed(errors.join("; "))
+    })?;
 
     let (start, mut ticker) = (Instant::now(), Ticker::new(UPDATES));
     let (mut lines, mut tally) = (Lines::new(output, args.json), SideTally::default());

@@ -2,9 +2,7 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
-
-use support::{PROGRAM, Process};
+use support::Process;
 
 #[test]
 fn a_wrong_command_line_is_answered_with_one_sentence_and_exit_code_2() {
@@ -86,18 +84,9 @@ fn help_and_version_go_to_standard_output() {
 
 #[test]
 fn nobody_reading_is_no_reason_to_panic() {
-    for line in ["serve --listen udp://127.0.0.1:0", "help", "demo --duration 500ms --json", "demo --duration forever"] {
-        let mut child = Command::new(PROGRAM)
-            .args(line.split(' '))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(child.stdout.take());
+    for line in ["serve --listen udp://127.0.0.1:0", "help", "demo --duration 500ms --json", "demo --duration forever"]
+    {
         // Who writes notices, and goes by itself.
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{line}");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{line}");
+        Process::start_unread(&line.split(' ').collect::<Vec<_>>()).finish().succeeded();
     }
 }

@@ -21,15 +21,17 @@ fn the_demo_over_a_bad_network_violates_no_invariant() {
     let (server, client) = (&report["total"]["server"], &report["total"]["client"]);
     // 8 clients, a quarter of which comes twice.
     for side in [server, client] {
-        assert_eq!(side["connects"], 10, "{side:#}");
+        assert_eq!((&side["connects"], &side["reconnects"]), (&10.into(), &2.into()), "{side:#}");
         for state in ["Handshake", "ProtocolValidation", "Accepted", "NotInGame", "InGame", "Disconnected"] {
             assert_eq!(side["events"][state], 10, "{state}: {side:#}");
         }
     }
     assert_eq!((&server["events"]["Connecting"], &client["events"]["Connecting"]), (&0.into(), &10.into()));
-    for (ended, [mine, theirs]) in
-        [("ConnectionClose", ["Remote", "Local"]), ("Kicked", ["Local", "Remote"]), ("ServerShutdown", ["Local", "Remote"])]
-    {
+    for (ended, [mine, theirs]) in [
+        ("ConnectionClose", ["Remote", "Local"]),
+        ("Kicked", ["Local", "Remote"]),
+        ("ServerShutdown", ["Local", "Remote"]),
+    ] {
         let count = match ended {
             "ConnectionClose" => 2,
             "Kicked" => 1,
@@ -54,7 +56,8 @@ fn the_demo_over_a_bad_network_violates_no_invariant() {
 
 #[test]
 fn the_sums_of_the_drivers_are_the_total() {
-    let report = Process::start(&["demo", "--clients", "5", "--duration", "1s", "--loss", "0", "--json"]).finish().json();
+    let report =
+        Process::start(&["demo", "--clients", "5", "--duration", "1s", "--loss", "0", "--json"]).finish().json();
     assert_eq!(report["drivers"].as_object().unwrap().keys().collect::<Vec<_>>(), ["ipc", "udp"]);
     for side in ["server", "client"] {
         for path in ["/connects", "/events/InGame", "/sent/rpcs", "/received/bytes", "/received/commands"] {

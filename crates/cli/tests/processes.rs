@@ -126,7 +126,10 @@ fn a_server_that_requires_approval_lets_in_only_those_with_the_password() {
 #[test]
 fn another_game_is_refused_with_the_difference() {
     let mut server = Server::start(&["--protocol", "arena:3"]);
-    server.join(&["--protocol", "arena:4"]).finish().failed(1, &["ProtocolMismatch", "arena", "version 3", "version 4"]);
+    server
+        .join(&["--protocol", "arena:4"])
+        .finish()
+        .failed(1, &["ProtocolMismatch", "arena", "version 3", "version 4"]);
     let ended = server.process.until_state("Disconnected");
     assert_eq!(ended["reason"]["code"], "ProtocolMismatch");
     assert!(ended["mismatch"].as_str().unwrap().contains("version 4"), "{ended}");

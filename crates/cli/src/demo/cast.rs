@@ -55,12 +55,14 @@ impl Cast {
         let limits = NetworkLimits { linger: Duration::from_secs(5), ..NetworkLimits::default() };
         let plugin = |plugin: NetworkStreamPlugin| plugin.with_protocol(game_protocol()).with_limits(limits.clone());
 
-        let udp = UdpSettings { connections: Some(256.max(args.clients * 2)), ..UdpSettings::default() };
+        // Who leaves and comes back may be there twice for a moment.
+        let most = args.clients * 2;
+        let udp = UdpSettings { connections: Some(most), ..UdpSettings::default() };
         let (server_hub, server_code, server_udp) = (hub.clone(), code.clone(), udp.clone());
         let server = plugin(NetworkStreamPlugin::server()).with_driver_constructor(move |endpoint| {
             Some(match endpoint.scheme() {
                 Scheme::Udp => Box::new(server_udp.server(&server_code)),
-                _ => Box::new(IpcDriver::new(&server_hub)),
+                _ => Box::new(IpcDriver::new(&server_hub).with_max_connections(most)),
             })
         });
         let mut server = GameWorld::server(server, rates);
@@ -118,7 +120,7 @@ impl Cast {
     /// A client leaves, if it is in the game.
     pub(super) fn leave(&mut self, client: usize) -> bool {
         let world = &mut self.clients[client].world;
-        let in_game = world.record().is_some_and(|record| record.state.is_in_game());
+        let in_game = world.is_in_game();
         if in_game {
             world.close(Side::Client);
         }

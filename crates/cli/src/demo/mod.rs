@@ -38,9 +38,9 @@ pub(crate) fn run(args: &DemoArgs, output: &mut Output, stop: &Stop) -> Result<E
         script.play(elapsed, &mut cast)?;
         cast.update(now);
         view.show(output, now, elapsed, &cast);
-        let over = args.duration.is_some_and(|duration| {
-            elapsed >= duration && (script.is_over() || elapsed >= duration + PATIENCE)
-        });
+        let over = args
+            .duration
+            .is_some_and(|duration| elapsed >= duration && (script.is_over() || elapsed >= duration + PATIENCE));
         if over || stop.requested() || output.is_closed() {
             break;
         }
@@ -57,6 +57,10 @@ pub(crate) fn run(args: &DemoArgs, output: &mut Output, stop: &Stop) -> Result<E
     }
     view.show_last(output, start.elapsed(), &cast);
     let report = Report::new(args, start.elapsed(), cast.into_audit());
-    if args.json { output.json(&report) } else { output.write(report.to_string().as_bytes()) }
+    if args.json {
+        output.json(&report);
+    } else {
+        output.write(report.to_string().as_bytes());
+    }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

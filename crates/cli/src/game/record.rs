@@ -50,6 +50,8 @@ pub(crate) struct Record {
     pub(crate) events: [u64; STATES],
     /// It was Connected once.
     pub(crate) connected: bool,
+    /// The player got its old id back.
+    pub(crate) reconnected: bool,
     pub(crate) reason: Option<DisconnectReason>,
     pub(crate) sent: Counts,
     pub(crate) received: Counts,
@@ -73,6 +75,7 @@ impl Record {
             state: first_state(side).0,
             events: [0; STATES],
             connected: false,
+            reconnected: false,
             reason: None,
             sent: Counts::default(),
             received: Counts::default(),
@@ -92,6 +95,7 @@ impl Record {
         }
         self.enter(event.state, event.reason.clone(), fault);
         self.network_id = self.network_id.or(event.network_id);
+        self.reconnected |= event.reconnected;
     }
 
     fn enter(&mut self, to: ConnectionState, reason: Option<DisconnectReason>, mut fault: impl FnMut(String)) {
@@ -178,6 +182,9 @@ mod tests {
     fn events_out_of_order_are_faults() {
         assert_eq!(faults(Side::Server, &[Connecting]), ["the first event is Connecting"]);
         assert_eq!(faults(Side::Client, &[Connecting, Accepted]), ["Accepted follows Connecting"]);
-        assert_eq!(faults(Side::Client, &[Connecting, Disconnected, Disconnected]), ["Disconnected follows Disconnected"]);
+        assert_eq!(
+            faults(Side::Client, &[Connecting, Disconnected, Disconnected]),
+            ["Disconnected follows Disconnected"]
+        );
     }
 }

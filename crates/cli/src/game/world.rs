@@ -87,6 +87,11 @@ impl GameWorld {
         self.app.world().get::<Record>(self.connection?)
     }
 
+    /// Client: whether it plays.
+    pub(crate) fn is_in_game(&self) -> bool {
+        self.record().is_some_and(|record| record.state.is_in_game())
+    }
+
     /// Server: the connection of a player.
     pub(crate) fn connection_of(&mut self, id: NetworkId) -> Option<Entity> {
         let world = self.app.world_mut();

@@ -17,6 +17,8 @@ pub(crate) struct SideTally {
     pub(crate) attempts: u64,
     /// Connections that became Connected.
     pub(crate) connects: u64,
+    /// Those of them that were there before and got their id back.
+    pub(crate) reconnects: u64,
     /// Events by state.
     pub(crate) events: Events,
     pub(crate) sent: Counts,
@@ -44,6 +46,7 @@ impl SideTally {
     pub(crate) fn add(&mut self, record: &Record) {
         self.attempts += 1;
         self.connects += u64::from(record.connected);
+        self.reconnects += u64::from(record.reconnected);
         for (sum, count) in self.events.0.iter_mut().zip(&record.events) {
             *sum += count;
         }
@@ -58,6 +61,7 @@ impl SideTally {
     fn merge(&mut self, other: &Self) {
         self.attempts += other.attempts;
         self.connects += other.connects;
+        self.reconnects += other.reconnects;
         for (sum, count) in self.events.0.iter_mut().zip(&other.events.0) {
             *sum += count;
         }

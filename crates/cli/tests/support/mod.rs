@@ -1,8 +1,8 @@
 //! Processes under test. Every wait has a deadline that only a hung process reaches.
 
-#![allow(dead_code, reason = "every test binary uses another part")]
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses another part")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeWriter, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use serde_json::Value;
 const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The program under test.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_netstream");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_netstream");
 
 /// A running `netstream`; killed when it is dropped.
 pub struct Process {
@@ -37,22 +37,30 @@ pub struct Finished {
 impl Process {
     /// Starts `netstream` with these arguments.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
         let (sender, lines) = channel();
-        let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     break;
                 }
             }
         });
+        Self::spawn(arguments, writer, lines)
+    }
+
+    /// The same, but nobody reads what it prints.
+    pub fn start_unread(arguments: &[&str]) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        Self::spawn(arguments, writer, channel().1)
+    }
+
+    fn spawn(arguments: &[&str], stdout: PipeWriter, lines: Receiver<String>) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut stderr = child.stderr.take().expect("it is piped");
         let complaints = std::thread::spawn(move || {
             let mut text = String::new();
             let _ = stderr.read_to_string(&mut text);
