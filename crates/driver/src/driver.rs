@@ -94,6 +94,12 @@ pub trait NetworkDriver: Send + Sync + 'static {
     /// reason travels and `Disconnected` is reported with it (origin Local). Unknown or ended connections are ignored.
     fn disconnect(&mut self, now: Now, connection: ConnectionId, reason: &DisconnectReason, linger: Duration);
 
+    /// Whether nothing is left to do for connections that are over. Until then it may still have to repeat a goodbye, or
+    /// to acknowledge the peer's: whoever drops it earlier leaves the peer lingering.
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     /// Figures of one connection; `None` if it is unknown.
     fn stats(&self, connection: ConnectionId) -> Option<ConnectionStats>;
 
@@ -151,9 +157,10 @@ pub struct ConnectionStats {
     pub packets_sent: u64,
     /// Packets that arrived and were accepted.
     pub packets_received: u64,
-    /// Bytes that left, with the driver's own headers.
+    /// Bytes that left: messages and the headers of the channels, without what sealing adds (UDP: about 25 bytes a
+    /// packet).
     pub bytes_sent: u64,
-    /// Bytes that arrived and were accepted, with the driver's own headers.
+    /// Bytes that arrived and were accepted, counted in the same way.
     pub bytes_received: u64,
     /// Bytes of reliable messages that wait for their first departure or their acknowledgement.
     pub reliable_queued: usize,

@@ -55,6 +55,8 @@ pub struct NetworkStreamDriver {
     pub(crate) reserved: Vec<Entity>,
     /// Connections with RPCs to dispatch.
     pub(crate) with_rpcs: Vec<Entity>,
+    /// Connections with packets of ticks to read.
+    pub(crate) with_streams: Vec<Entity>,
     /// A scratch message, reused.
     message: Vec<u8>,
 }
@@ -134,6 +136,7 @@ impl NetworkStreamDriver {
             events: Vec::new(),
             reserved: Vec::new(),
             with_rpcs: Vec::new(),
+            with_streams: Vec::new(),
             message: Vec::new(),
         }
     }
@@ -348,7 +351,9 @@ impl NetworkStreamDriver {
     /// A driver of this scheme that the application added and that carries nothing.
     fn idle_driver(&self, scheme: Scheme) -> Option<DriverId> {
         let fits = |(id, driver): (DriverId, &dyn NetworkDriver)| {
-            let idle = driver.listening().is_none() && self.session.core.connections.of_driver(id).is_empty();
+            let idle = driver.listening().is_none()
+                && !self.session.is_own(id)
+                && self.session.core.connections.of_driver(id).is_empty();
             (driver.scheme() == scheme.as_str() && idle).then_some(id)
         };
         self.session.store.iter().find_map(fits)
@@ -472,7 +477,23 @@ impl NetworkStreamDriver {
         self.send_data(connection, MessageKind::Snapshot, snapshot)
     }
 
-    fn send_data(&mut self, entity: Entity, kind: MessageKind, body: &[u8]) -> Result<(), NetworkSendError> {
+    /// How many bytes, with the kind, fit in one datagram to this connection.
+    pub(crate) fn data_limit(&self, entity: Entity) -> usize {
+        self.driver_of(entity).map_or(0, |driver| driver.max_message(ChannelId::UNRELIABLE))
+    }
+
+    /// Whether this kind of driver carries the connection.
+    pub(crate) fn is_driven_by<D: NetworkDriver>(&self, entity: Entity) -> bool {
+        self.driver_of(entity).is_some_and(|driver| driver.as_any().is::<D>())
+    }
+
+    fn driver_of(&self, entity: Entity) -> Option<&dyn NetworkDriver> {
+        let core = &self.session.core;
+        let key = core.connections.get(core.connections.of_entity(entity)?)?.key;
+        self.session.store.get(key.driver)
+    }
+
+    pub(crate) fn send_data(&mut self, entity: Entity, kind: MessageKind, body: &[u8]) -> Result<(), NetworkSendError> {
         let slot = self.slot(entity).map_err(|_| NetworkSendError::Unknown(entity))?;
         let connection = self.session.core.connections.get(slot).ok_or(NetworkSendError::Unknown(entity))?;
         let (state, key) = (connection.state, connection.key);
@@ -572,6 +593,13 @@ impl NetworkStreamDriver {
                 "the connection entity {entity} was despawned in state {state}; a connection is ended with \
                  NetworkStreamDriver::disconnect or NetworkStreamRequestDisconnect, never by despawning its entity"
             );
+        }
+    }
+
+    pub(crate) fn violation(&mut self, entity: Entity, what: &str) {
+        if let Ok(slot) = self.slot(entity) {
+            self.session.now();
+            self.session.core.violation(slot, what);
         }
     }
 

@@ -14,7 +14,9 @@ pub struct NetworkLimits {
     pub linger: Duration,
     /// A `NetworkId` that was freed rests this long before it is allotted again, unless all others are used.
     pub id_quarantine: Duration,
-    /// Connections of this World, all drivers together. One more is refused with `ServerFull`.
+    /// Connections of this World, all drivers together. One more is refused with `ServerFull`. Each driver has a cap of its
+    /// own, 256 unless it is configured otherwise
+    /// ([`UdpConfig::limits`](netstream_driver::udp::UdpConfig), [`IpcDriver::with_max_connections`](netstream_driver::IpcDriver::with_max_connections)).
     pub connections: usize,
     /// Connections that wait for approval. One more is refused with `ServerFull`.
     pub awaiting_approval: usize,

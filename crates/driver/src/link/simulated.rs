@@ -148,13 +148,13 @@ impl<D: NetworkDriver> Simulated<D> {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    fn has_nothing_under_way(&self) -> bool {
         self.outgoing.is_empty() && self.closing.is_empty() && self.blocked.is_empty()
     }
 
     /// Hands to the driver what has travelled far enough.
     fn pump(&mut self, now: Now) {
-        if !self.is_idle() {
+        if !self.has_nothing_under_way() {
             self.pump_until(now, now.mono);
         }
     }
@@ -421,6 +421,10 @@ impl<D: NetworkDriver> NetworkDriver for Simulated<D> {
         let mut stats = self.inner.stats(connection)?;
         stats.reliable_queued += self.connections.get(&connection).map_or(0, |held| held.waiting_bytes);
         Some(stats)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.has_nothing_under_way() && self.inner.is_idle()
     }
 
     fn channels(&self) -> &ChannelTable {

@@ -8,9 +8,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use netstream_transport::channel::ChannelTable;
 use netstream_transport::channel::{self, LinkStats, Side};
 use netstream_transport::netcode::{self, Counter, JoinCode};
-use netstream_transport::channel::ChannelTable;
 use netstream_transport::{
     ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, Mono, Now, Random, Server,
     ServerConfig,
@@ -449,6 +449,10 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
             Stage::Resolving { .. } => Some(ConnectionStats::default()),
             Stage::Up { client, .. } => Some(stats(Some(client.server()), &client.stats())),
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.clients.is_empty() && self.ended.is_empty()
     }
 
     fn channels(&self) -> &ChannelTable {

@@ -19,6 +19,10 @@ pub(crate) enum MessageKind {
     Command = 2,
     /// Server to client; unreliable or unreliable fragmented.
     Snapshot = 3,
+    /// Client to server: its commands of a tick, and acknowledgements of snapshots; unreliable or unreliable fragmented.
+    Input = 4,
+    /// Server to client: its snapshots of a tick, and the time; unreliable or unreliable fragmented.
+    TickSnapshot = 5,
 }
 
 impl MessageKind {
@@ -29,6 +33,8 @@ impl MessageKind {
             1 => Self::Rpc,
             2 => Self::Command,
             3 => Self::Snapshot,
+            4 => Self::Input,
+            5 => Self::TickSnapshot,
             _ => return None,
         };
         Some((kind, rest))

@@ -302,7 +302,7 @@ impl Core {
         self.enter(slot, effects);
     }
 
-    pub(super) fn violation(&mut self, slot: Slot, what: &str) {
+    pub(crate) fn violation(&mut self, slot: Slot, what: &str) {
         self.violate(slot, DisconnectCode::ProtocolViolation, what);
     }
 
@@ -448,6 +448,7 @@ pub(super) fn blank(entity: Entity, key: ConnectionKey) -> Connection {
         mismatch: None,
         rpcs: Default::default(),
         data: Default::default(),
+        stream: Default::default(),
         touched: false,
         out_of_game_since: None,
         warned: false,

@@ -102,8 +102,10 @@ impl Core {
                 None => self.violation(slot, "malformed control message"),
             },
             (Some((MessageKind::Rpc, body)), _) if reliable => self.handle_rpc(slot, body),
-            (Some((MessageKind::Command, body)), Side::Server) if data => self.handle_data(slot, body),
-            (Some((MessageKind::Snapshot, body)), Side::Client) if data => self.handle_data(slot, body),
+            (Some((MessageKind::Command, body)), Side::Server) if data => self.handle_data(slot, body, false),
+            (Some((MessageKind::Snapshot, body)), Side::Client) if data => self.handle_data(slot, body, false),
+            (Some((MessageKind::Input, body)), Side::Server) if data => self.handle_data(slot, body, true),
+            (Some((MessageKind::TickSnapshot, body)), Side::Client) if data => self.handle_data(slot, body, true),
             _ => self.violation(slot, "message of unknown kind, or on the wrong channel"),
         }
     }
@@ -182,7 +184,7 @@ impl Core {
         }
     }
 
-    fn handle_data(&mut self, slot: Slot, body: &[u8]) {
+    fn handle_data(&mut self, slot: Slot, body: &[u8], of_tick: bool) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if !connection.state.is_in_game() {
             // A client that is not Connected sends no commands. A snapshot may overtake the acceptance.
@@ -200,11 +202,13 @@ impl Core {
             return;
         }
         connection.out_of_game_since = None;
-        if self.thin {
+        // What is of a tick also tells the time, which thin clients want to know.
+        if self.thin && !of_tick {
             return;
         }
-        connection.data.push(body);
-        self.counters.unread_dropped += trim(&mut connection.data, &self.limits);
+        let queue = if of_tick { &mut connection.stream } else { &mut connection.data };
+        queue.push(body);
+        self.counters.unread_dropped += trim(queue, &self.limits);
         self.touch(slot);
     }
 }

@@ -86,6 +86,7 @@ impl Session {
         store.receive(now, &mut |driver, incoming| core.handle_incoming(driver, incoming, || entities.alloc()));
         self.core.tick();
         self.tick_drains(now);
+        self.sweep();
         self.flush();
     }
 
@@ -183,6 +184,11 @@ impl Session {
         id
     }
 
+    /// Whether this driver goes with the one connection that it was made for.
+    pub(crate) fn is_own(&self, id: DriverId) -> bool {
+        self.own.contains(&id)
+    }
+
     /// Removes a driver: its connections end with `reason`, the peers are told.
     pub(crate) fn remove_driver(&mut self, id: DriverId, reason: &DisconnectReason) -> Option<Box<dyn NetworkDriver>> {
         if !self.store.contains(id) {
@@ -208,15 +214,16 @@ impl Session {
         Some(driver)
     }
 
-    /// Drops the drivers whose only connection is over.
+    /// Drops the drivers whose only connection is over, once these have delivered their goodbyes.
     pub(crate) fn sweep(&mut self) {
         let Self { core, store, own, .. } = self;
         own.retain(|&id| {
             let used = core.connections.iter().any(|(_, connection)| connection.key.driver == id);
-            if !used {
+            let done = !used && store.get(id).is_none_or(NetworkDriver::is_idle);
+            if done {
                 store.remove(id);
             }
-            used
+            !done
         });
     }
 }

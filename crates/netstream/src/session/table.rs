@@ -51,6 +51,8 @@ pub(crate) struct Connection {
     pub(crate) rpcs: MessageQueue,
     /// Commands (server) or snapshots (client): received and not yet on the entity.
     pub(crate) data: MessageQueue,
+    /// Packets of the peer's ticks: received and not yet on the entity.
+    pub(crate) stream: MessageQueue,
     /// Whether it is on the list of those whose queues have something for the entity.
     pub(crate) touched: bool,
     /// Since when the peer sends as if in the game and this side is not.

@@ -52,10 +52,12 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// Up to 255 bytes of UTF-8 behind a length byte; anything else is refused.
+    /// Up to 255 bytes of UTF-8 behind a length byte; anything else is refused, and control characters too: names end up
+    /// in logs.
     pub(crate) fn name(&mut self) -> Option<&'a str> {
         let length = self.u8()?;
-        std::str::from_utf8(self.bytes(usize::from(length))?).ok()
+        let name = std::str::from_utf8(self.bytes(usize::from(length))?).ok()?;
+        (!name.contains(char::is_control)).then_some(name)
     }
 
     /// `value` if nothing is left.
