@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
-use netstream::driver::link::LinkProfile;
 use netstream::driver::Scheme;
+use netstream::driver::link::LinkProfile;
 use netstream::prelude::*;
 use netstream::{CommandError, MAX_COMMAND};
 use play::{Game, Link, Move, millis};
@@ -48,7 +48,8 @@ fn with_losses_few_commands_miss_their_tick_and_none_is_applied_twice() {
 
 #[test]
 fn what_misses_its_tick_is_counted_and_was_not_there_in_time() {
-    let mut game = Game::over(Link { scheme: Scheme::Udp, profile: LinkProfile { loss: 0.33, ..LinkProfile::PERFECT } });
+    let mut game =
+        Game::over(Link { scheme: Scheme::Udp, profile: LinkProfile { loss: 0.33, ..LinkProfile::PERFECT } });
     let mut there: HashMap<Tick, bool> = HashMap::new();
     for _ in 0..1200 {
         game.step();
@@ -70,7 +71,8 @@ fn what_misses_its_tick_is_counted_and_was_not_there_in_time() {
 
 #[test]
 fn a_world_that_runs_several_ticks_in_an_update_sends_all_of_their_commands() {
-    let mut game = Game::over(Link { scheme: Scheme::Udp, profile: LinkProfile { delay: millis(20), ..LinkProfile::PERFECT } });
+    let mut game =
+        Game::over(Link { scheme: Scheme::Udp, profile: LinkProfile { delay: millis(20), ..LinkProfile::PERFECT } });
     game.step = millis(50);
     game.run(millis(10_000));
     game.check();
@@ -101,7 +103,10 @@ fn wrong_calls_are_errors_and_send_nothing() {
                 commands.send(&big).unwrap_err(),
                 commands.send_for(now + 33, &Big(Vec::new())).unwrap_err(),
                 commands.send_for(now - 1, &Big(Vec::new())).unwrap_err(),
-                commands.send_for(now + 1, &Big(Vec::new())).and_then(|()| commands.send(&Big(Vec::new()))).unwrap_err(),
+                commands
+                    .send_for(now + 1, &Big(Vec::new()))
+                    .and_then(|()| commands.send(&Big(Vec::new())))
+                    .unwrap_err(),
             ]
         })
         .unwrap();
@@ -149,7 +154,13 @@ fn large_commands_of_several_types_all_arrive() {
         Link { scheme: Scheme::Udp, profile: LinkProfile { delay: millis(10), ..LinkProfile::PERFECT } },
         0,
         SnapshotOptions::new(),
-        |app| _ = app.register_command::<Aim>().register_command::<Build>().init_resource::<Count>().add_systems(NetworkTick, take),
+        |app| {
+            _ = app
+                .register_command::<Aim>()
+                .register_command::<Build>()
+                .init_resource::<Count>()
+                .add_systems(NetworkTick, take)
+        },
         |app| _ = app.register_command::<Aim>().register_command::<Build>().add_systems(NetworkTick, send),
     );
     game.run(millis(5000));

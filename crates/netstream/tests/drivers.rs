@@ -255,3 +255,47 @@ fn one_more_than_may_wait_for_approval_is_refused() {
     }
     assert!(clients.iter().all(|client| !client.states_of(client.connection()).contains(&Disconnected)));
 }
+
+/// The plugin's constructor, Startup, and an hour later from another thread (a ticket of a matchmaker): all the same.
+#[test]
+fn drivers_are_equal_whenever_they_come() {
+    let (clock, hub) = (ManualClock::new(), IpcHub::new());
+    let mut server = Peer::new(NetworkStreamPlugin::server().with_clock(clock.clone()).with_ipc(&hub));
+    server.net().listen("ipc://first").unwrap();
+    server.app.add_systems(bevy_app::Startup, |mut net: ResMut<'_, NetworkStreamDriver>| {
+        net.listen("ipc://startup").unwrap();
+    });
+    for _ in 0..3600 {
+        server.app.update();
+        clock.advance(Duration::from_secs(1));
+    }
+    let (ticket, inbox) = std::sync::mpsc::channel();
+    let matchmaker = std::thread::spawn({
+        let hub = hub.clone();
+        move || ticket.send((IpcDriver::new(&hub), "ipc://later".parse::<Endpoint>().unwrap())).unwrap()
+    });
+    matchmaker.join().unwrap();
+    let (driver, endpoint) = inbox.recv().unwrap();
+    let driver = server.net().add_driver(driver);
+    server.net().listen_on(driver, &endpoint).unwrap();
+    let mut clients = ["ipc://first", "ipc://startup", "ipc://later"].map(|endpoint| {
+        let mut client = Peer::new(NetworkStreamPlugin::client().with_clock(clock.clone()).with_ipc(&hub));
+        client.net().connect(endpoint).unwrap();
+        client
+    });
+    for _ in 0..10 {
+        server.app.update();
+        clients.iter_mut().for_each(|client| client.app.update());
+        clock.advance(STEP);
+    }
+    for client in &mut clients {
+        assert_eq!(client.states_of(client.connection()), clients_way_up());
+        client.check(false);
+    }
+    server.check(true);
+}
+
+fn clients_way_up() -> [ConnectionState; 5] {
+    use ConnectionState::{Accepted, Connecting, Handshake, ProtocolValidation};
+    [Connecting, Handshake, ProtocolValidation, Accepted, Connected(NotInGame)]
+}

@@ -21,6 +21,7 @@ over_every_link! {
     a_denied_client_learns_why
     nobody_decides_and_both_ends_time_out
     an_extended_approval_outlives_its_first_deadline
+    a_handshake_that_does_not_finish_times_out
     approving_early_counts_when_approval_is_reached
     another_game_version_is_refused_with_the_difference
     a_missing_rpc_is_named_on_both_ends
@@ -156,6 +157,26 @@ fn an_extended_approval_outlives_its_first_deadline(link: Link) {
     pair.server.net().approve(server).unwrap();
     pair.until("the client is in", |pair| pair.client.state(client) == Some(Connected(NotInGame)));
     pair.check();
+}
+
+fn a_handshake_that_does_not_finish_times_out(link: Link) {
+    let mut pair = Pair::over(link);
+    let client = pair.connect();
+    pair.until("the server has somebody", |pair| !pair.server.connections().is_empty());
+    // From now on the server hangs; UDP would notice only after 10 s.
+    for _ in 0..900 {
+        pair.client.app.update();
+        pair.clock.advance(harness::STEP);
+    }
+    let states = pair.client.states_of(client);
+    if states.contains(&Handshake) {
+        assert_eq!(pair.client.reason_of(client), DisconnectReason::local(DisconnectCode::HandshakeTimeout));
+        assert!(states.ends_with(&[Disconnecting, Disconnected]), "{states:?}");
+    } else {
+        // The last packet of the driver's own handshake was lost, and its patience is 5 s as well.
+        assert_eq!(pair.client.reason_of(client).code, DisconnectCode::MaxConnectionAttempts);
+    }
+    pair.client.check(false);
 }
 
 fn approving_early_counts_when_approval_is_reached(link: Link) {

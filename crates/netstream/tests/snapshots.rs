@@ -78,14 +78,19 @@ fn a_client_that_lost_its_baselines_gets_a_whole_snapshot_within_two_seconds() {
 
 #[test]
 fn bytes_arrive_with_their_tick() {
-    fn send(mut snapshots: SnapshotSender<'_, '_>, players: Query<'_, '_, Entity, With<NetworkStreamInGame>>, time: Res<'_, NetworkTime>) {
+    fn send(
+        mut snapshots: SnapshotSender<'_, '_>,
+        players: Query<'_, '_, Entity, With<NetworkStreamInGame>>,
+        time: Res<'_, NetworkTime>,
+    ) {
         for player in &players {
             snapshots.send_bytes(player, &time.tick().number().to_le_bytes()).unwrap();
         }
     }
     for scheme in [Scheme::Ipc, Scheme::Udp] {
         let link = Link { scheme, profile: LinkProfile::PERFECT };
-        let mut game = Game::with(link, 16, SnapshotOptions::new(), |app| _ = app.add_systems(NetworkTick, send), |_| {});
+        let mut game =
+            Game::with(link, 16, SnapshotOptions::new(), |app| _ = app.add_systems(NetworkTick, send), |_| {});
         game.run(millis(1000));
         game.check();
         let raw = &game.client_log().raw;
@@ -120,11 +125,16 @@ fn wrong_calls_are_errors_and_send_nothing() {
         .unwrap();
     assert_eq!(errors[0], SnapshotError::NotRegistered("Unknown"));
     assert_eq!(errors[1], SnapshotError::Unknown(Entity::PLACEHOLDER));
-    assert!(matches!(errors[2], SnapshotError::TooLarge { size: 300_004, limit } if limit > 200_000), "{:?}", errors[2]);
+    assert!(
+        matches!(errors[2], SnapshotError::TooLarge { size: 300_004, limit } if limit > 200_000),
+        "{:?}",
+        errors[2]
+    );
     assert!(matches!(errors[3], SnapshotError::AlreadySent(_)));
     assert!((480..500).contains(&room), "{room}");
     game.step();
     game.server.world_mut().entity_mut(player).remove::<NetworkStreamInGame>();
+    game.step();
     let error = game.server.world_mut().run_system_once(move |mut snapshots: SnapshotSender<'_, '_>| {
         snapshots.send(player, &Scene { tick: Tick::new(0), cells: Vec::new() })
     });
