@@ -107,7 +107,7 @@ fn row(name: &str, rtt: u64, loss: f64, outcome: &Outcome) {
 
 /// Delays of a 30 Hz stream of 500-byte messages from the server, sorted. The server acts at once, or only `per_message`
 /// times between two messages, always right after a message was sent.
-fn delays(rtt: Duration, transfer: bool, per_message: u32, seconds: u64) -> Vec<Duration> {
+fn delays(rtt: Duration, transfer: bool, per_message: u32, seconds: u64) -> (Vec<Duration>, f64) {
     let mut pair = pair(1, rtt, 0.0);
     pair.ends[CLIENT].keep_messages = true;
     let tick = Duration::from_nanos(1_000_000_000 / 30) / per_message.max(1);
@@ -145,7 +145,8 @@ fn delays(rtt: Duration, transfer: bool, per_message: u32, seconds: u64) -> Vec<
         println!("{lost} of {} lost", sent.len());
     }
     delays.sort();
-    delays
+    let share = pair.ends[SERVER].link.stats().bytes_sent as f64 / (RATE * seconds) as f64;
+    (delays, share)
 }
 
 fn main() {
@@ -166,12 +167,12 @@ fn main() {
     println!();
     println!("Delay of a 30 Hz stream of 500 B, alone and beside a 16 MiB transfer (p50 / p99 / max):");
     println!();
-    println!("| RTT | server acts | alone | beside the transfer | p99 ratio |");
-    println!("|---|---|---|---|---|");
+    println!("| RTT | server acts | alone | beside the transfer | p99 ratio | link in use |");
+    println!("|---|---|---|---|---|---|");
     for rtt in [20, 50, 100, 200] {
         for per_message in [0u32, 2, 1] {
-            let alone = delays(ms(rtt), false, per_message, 13);
-            let beside = delays(ms(rtt), true, per_message, 13);
+            let (alone, _) = delays(ms(rtt), false, per_message, 13);
+            let (beside, share) = delays(ms(rtt), true, per_message, 13);
             let at = |delays: &[Duration], share: f64| {
                 delays[((delays.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
             };
@@ -180,7 +181,12 @@ fn main() {
             };
             let when = ["at once", "at 30 Hz", "at 60 Hz"][per_message as usize];
             let ratio = at(&beside, 0.99) / at(&alone, 0.99);
-            println!("| {rtt} ms | {when} | {} | {} | {ratio:.2} |", text(&alone), text(&beside));
+            println!(
+                "| {rtt} ms | {when} | {} | {} | {ratio:.2} | {:.0} % |",
+                text(&alone),
+                text(&beside),
+                share * 100.0
+            );
         }
     }
 }

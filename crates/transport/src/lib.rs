@@ -20,8 +20,8 @@ pub mod time;
 
 pub use channel::ChannelId;
 pub use client::{Client, ClientConfig};
-pub use limits::Limits;
 pub use incoming::{ConnectionId, Identity, Incoming};
+pub use limits::Limits;
 pub use random::{Random, SeededRandom};
 pub use reason::{DisconnectCode, DisconnectReason, Origin, ReasonText};
 pub use server::{Server, ServerConfig, Transmit};

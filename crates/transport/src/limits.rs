@@ -39,7 +39,8 @@ pub struct Limits {
     /// Tokens that may be under way at one address. Default 4.
     pub tokens_per_address: usize,
     /// Used tokens that are remembered until they expire; 40 bytes each, allocated at the start. At the default token
-    /// lifetime of 45 s the default of 8192 suffices for 182 joins per second.
+    /// lifetime of 45 s the default of 8192 suffices for 182 joins per second; where players issue their own tokens from
+    /// a join code, whose clocks may be off, each is remembered ten minutes longer, and it suffices for 12.
     pub consumed_tokens: usize,
     /// Tokens that are decrypted, per second. Default 20 000, a few hundredths of a core.
     pub token_opens: u32,

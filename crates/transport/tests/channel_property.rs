@@ -32,6 +32,8 @@ struct Case {
     /// What was sent, by sending end and channel.
     sent: [Vec<Vec<Vec<u8>>>; 2],
     receipts: [BTreeSet<Receipt>; 2],
+    /// The most heap that each end may ever have.
+    caps: [usize; 2],
 }
 
 impl Case {
@@ -47,6 +49,7 @@ impl Case {
                 config.channels.declare(channel).unwrap();
             }
         }
+        let caps = [server.heap_cap(), client.heap_cap()];
         let mut pair = Pair::with(seed, server, client);
         for end in &mut pair.ends {
             // Every case turns on some faults only, so that extremes combine and calm runs exist.
@@ -69,7 +72,7 @@ impl Case {
             }
         }
         let lists = || KINDS.iter().map(|_| Vec::new()).collect();
-        Self { pair, random, sent: [lists(), lists()], receipts: Default::default() }
+        Self { pair, random, sent: [lists(), lists()], receipts: Default::default(), caps }
     }
 
     /// A message that no other end, channel or position has.
@@ -136,7 +139,7 @@ impl Case {
         let stats = peer.link.stats();
         assert!((0.0..=1.0).contains(&stats.loss));
         assert!(stats.rtt.is_none_or(|rtt| rtt <= Duration::from_secs(10)));
-        assert!(peer.link.heap() <= 1 << 20);
+        assert!(peer.link.heap() <= self.caps[end], "{} of {}", peer.link.heap(), self.caps[end]);
     }
 
     /// Everything reliable has arrived, and every receipt was given.

@@ -700,6 +700,21 @@ fn tokens_from_the_future_wait_and_expired_ones_are_refused() {
 }
 
 #[test]
+fn a_token_that_expires_during_the_handshake_is_not_accepted() {
+    let mut world = World::with_server(13);
+    let token = world.token(1);
+    world.run(Duration::from_millis(44_500));
+    world.loses = Box::new(|datagram| datagram.kind() == 3);
+    world.connect(client_address(1), &token);
+    world.run(Duration::from_millis(200));
+    let response = sent(&world, client_address(1), 3);
+    world.run(SECOND);
+    world.inject(client_address(1), server_address(), &response);
+    assert_eq!(world.counter(Counter::ResponseExpired), 1);
+    assert_eq!(world.server().accepted(), 0);
+}
+
+#[test]
 fn a_clock_set_back_does_not_make_a_used_token_good_again() {
     let mut world = World::with_server(13);
     let token = world.join(1);

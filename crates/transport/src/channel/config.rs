@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::lane::Lane;
+use super::reassembly::Reassembly;
+use super::sent::Sent;
 use super::wire::{INITIAL_WINDOW, MAX_WINDOW};
 use super::{ChannelTable, Side};
 
@@ -61,6 +64,14 @@ impl LinkConfig {
             reassembly_bytes: 1 << 20,
             ..Self::server()
         }
+    }
+
+    /// The most heap that one link of this configuration ever has, in bytes ([`Link::heap`](super::Link::heap)): what the
+    /// peer and the application can make it grow to together. Raising a limit raises it.
+    pub fn heap_cap(&self) -> usize {
+        let channels = self.channels.iter().map(|(_, channel)| size_of::<Lane>() + Lane::heap_cap(self, channel));
+        let reassembly = Reassembly::heap_cap(self.reassembly_messages, self.reassembly_bytes);
+        channels.sum::<usize>() + reassembly + Sent::heap_cap()
     }
 
     /// The largest packet that is written: `mtu`, kept to its range.

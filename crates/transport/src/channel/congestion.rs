@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use super::received::SPACING;
 use super::rtt::Rtt;
 use super::sent::{Settled, Snapshot};
 use crate::Mono;
@@ -21,9 +22,10 @@ const INITIAL_WINDOW: u64 = 12_000;
 /// The least window, in packets.
 const MIN_PACKETS: u64 = 4;
 
-/// Gains are in percent. Start-up doubles the rate per round trip: 2 / ln 2.
-const STARTUP_GAIN: u64 = 289;
-const DRAIN_GAIN: u64 = 35;
+/// Gains are in percent. Start-up grows by two thirds per round trip rather than doubling (2 / ln 2 = 289): it overshoots
+/// by what it grows, and game traffic waits behind that.
+const STARTUP_GAIN: u64 = 220;
+const DRAIN_GAIN: u64 = 45;
 const CRUISE_WINDOW_GAIN: u64 = 200;
 
 /// One round of probing for more, one of draining what that queued, six at the estimate.
@@ -32,14 +34,17 @@ const CYCLE: [u64; 8] = [125, 75, 100, 100, 100, 100, 100, 100];
 /// A little less than the estimate, so that a queue which is there goes away; and the same where the link is only looked
 /// after once per tick: the estimate is coarser then, and a queue shorter than a tick cannot be seen.
 const MARGIN: u64 = 99;
-const TICK_MARGIN: u64 = 90;
+const TICK_MARGIN: u64 = 96;
 
 /// While a queue stands in front of everything that leaves.
 const STANDING_GAIN: u64 = 85;
 
-/// Rounds without growth, and samples in a row that tell of a queue, that end start-up.
+/// Rounds without growth, and packets in a row that tell of a queue, that end start-up.
 const FULL_ROUNDS: u32 = 3;
-const QUEUED_SAMPLES: u32 = 4;
+const QUEUED_PACKETS: u64 = 8;
+
+/// The loss that probing for more makes up for, in percent.
+const MAX_LOSS: u64 = 25;
 
 /// For how many round trips the best delivery rate counts.
 const BANDWIDTH_ROUNDS: u64 = 10;
@@ -56,6 +61,21 @@ enum Mode {
     ProbeRtt { until: Mono },
 }
 
+/// What an ack tells of the path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// The round-trip time, if the ack left at once.
+    pub(super) latest: Option<Duration>,
+    /// How much round trips differ.
+    pub(super) jitter: Duration,
+    /// How late the link is looked after, where that happens once per tick.
+    pub(super) tick: Option<Duration>,
+    /// The share of packets that were lost lately.
+    pub(super) loss_percent: u64,
+    /// Bytes still on their way.
+    pub(super) in_flight: usize,
+}
+
 /// The state of the controller.
 #[derive(Debug)]
 pub(super) struct Congestion {
@@ -66,8 +86,8 @@ pub(super) struct Congestion {
     delivered_at: Mono,
     /// Departure of the newest packet that has been acknowledged.
     first_sent_at: Mono,
-    /// Rates are judged leniently until this many bytes have arrived: the application had nothing to send.
-    app_limited_until: u64,
+    /// Until more bytes than this have arrived, a low rate tells nothing: the application had nothing to send.
+    app_limited_until: Option<u64>,
     bandwidth: MaxFilter,
     /// Round trips: a round is over when a packet that was sent after its beginning is acknowledged.
     round: u64,
@@ -76,8 +96,11 @@ pub(super) struct Congestion {
     round_rtt: Duration,
     last_round_rtt: Duration,
     round_samples: u32,
-    /// Samples in a row that were so long that a queue must be there.
-    queued_samples: u32,
+    /// Bytes acknowledged in a row after round trips so long that a queue must be there.
+    queued_bytes: u64,
+    noise: Duration,
+    tick: Duration,
+    loss_percent: u64,
     full_bandwidth: u64,
     full_rounds: u32,
     cycle: usize,
@@ -103,14 +126,17 @@ impl Congestion {
             delivered: 0,
             delivered_at: now,
             first_sent_at: now,
-            app_limited_until: 0,
+            app_limited_until: None,
             bandwidth: MaxFilter::new(),
             round: 0,
             round_ends: 0,
             round_rtt: Duration::MAX,
             last_round_rtt: Duration::MAX,
             round_samples: 0,
-            queued_samples: 0,
+            queued_bytes: 0,
+            loss_percent: 0,
+            noise: Duration::ZERO,
+            tick: Duration::ZERO,
             full_bandwidth: 0,
             full_rounds: 0,
             cycle: 2,
@@ -136,28 +162,27 @@ impl Congestion {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
-            app_limited: self.app_limited_until > self.delivered,
+            app_limited: self.app_limited_until.is_some_and(|until| until >= self.delivered),
         }
     }
 
     /// The application has nothing more to send for now, though more could.
     pub(super) fn on_app_limited(&mut self, in_flight: usize) {
-        self.app_limited_until = (self.delivered + in_flight as u64).max(1);
+        self.app_limited_until = Some(self.delivered + in_flight as u64);
     }
 
-    /// One packet of an ack.
-    pub(super) fn on_acked(&mut self, now: Mono, packet: &Settled) {
+    /// One packet of an ack whose newest packet arrived at the peer, in our time and but for the way back, at `at`.
+    pub(super) fn on_acked(&mut self, at: Mono, packet: &Settled) {
         self.delivered += packet.size as u64;
         self.acked += packet.size as u64;
-        self.delivered_at = now;
+        self.delivered_at = self.delivered_at.max(at);
         if self.newest.is_none_or(|(_, newest)| packet.snapshot.delivered >= newest.delivered) {
             self.newest = Some((packet.sent_at, packet.snapshot));
         }
     }
 
-    /// All packets of an ack have been told of; `latest` is its round-trip time, of which `rtt` knows already, and
-    /// `in_flight` what is still on its way.
-    pub(super) fn on_ack_end(&mut self, now: Mono, latest: Option<Duration>, rtt: &Rtt, in_flight: usize) {
+    /// All packets of an ack have been told of.
+    pub(super) fn on_ack_end(&mut self, now: Mono, seen: &Seen) {
         let acked = std::mem::take(&mut self.acked);
         let Some((sent_at, snapshot)) = self.newest.take() else { return };
         self.first_sent_at = sent_at;
@@ -169,15 +194,18 @@ impl Congestion {
             self.round_rtt = Duration::MAX;
             self.round_samples = 0;
         }
-        if let Some(latest) = latest {
+        if let Some(latest) = seen.latest {
             self.round_rtt = self.round_rtt.min(latest);
             self.round_samples += 1;
             self.note_rtt(now, latest);
-            let jitter = rtt.deviation().unwrap_or_default();
-            let queued = latest > self.min_rtt.unwrap_or(latest) + self.queue_sign().max(jitter);
-            self.queued_samples = if queued { self.queued_samples + 1 } else { 0 };
+            self.noise = seen.jitter.max(seen.tick.map_or(Duration::ZERO, |tick| tick + SPACING));
+            let queued = latest > self.min_rtt.unwrap_or(latest) + self.queue_sign();
+            self.queued_bytes = if queued { self.queued_bytes + acked } else { 0 };
         }
-        let interval = sent_at.since(snapshot.first_sent_at).max(now.since(snapshot.delivered_at));
+        // Whether the last ack made it into this tick changes the time between two by what lies between acks.
+        let grain = if seen.tick.is_some() { SPACING / 2 } else { Duration::ZERO };
+        let interval =
+            sent_at.since(snapshot.first_sent_at).max(self.delivered_at.since(snapshot.delivered_at) + grain);
         if interval >= self.min_rtt.unwrap_or(Duration::MAX).min(Duration::from_millis(1)) && !interval.is_zero() {
             let rate = per_second(self.delivered - snapshot.delivered, interval);
             if !snapshot.app_limited || rate >= self.bandwidth.get() {
@@ -188,7 +216,9 @@ impl Congestion {
         if self.mode == Mode::Startup {
             self.check_full(new_round && !snapshot.app_limited);
         }
-        self.step(now, in_flight as u64);
+        self.loss_percent = seen.loss_percent;
+        self.tick = seen.tick.unwrap_or_default();
+        self.step(now, seen.in_flight as u64);
     }
 
     fn note_rtt(&mut self, now: Mono, latest: Duration) {
@@ -226,14 +256,17 @@ impl Congestion {
         } else if round_counts {
             self.full_rounds += 1;
         }
-        if self.full_rounds >= FULL_ROUNDS || self.queued_samples >= QUEUED_SAMPLES {
+        if self.full_rounds >= FULL_ROUNDS || self.queued_bytes >= QUEUED_PACKETS * self.packet {
             self.mode = Mode::Drain;
         }
     }
 
-    /// How much longer than the smallest a round trip must be to tell of a queue; RFC 9406 §4.2.
+    /// How much longer than the smallest a round trip must be to tell of a queue; RFC 9406 §4.2, and more where round
+    /// trips differ anyway.
     fn queue_sign(&self) -> Duration {
-        (self.min_rtt.unwrap_or_default() / 8).clamp(Duration::from_millis(4), Duration::from_millis(16))
+        (self.min_rtt.unwrap_or_default() / 8)
+            .clamp(Duration::from_millis(4), Duration::from_millis(16))
+            .max(self.noise)
     }
 
     /// Whether even the shortest round trip of the last rounds tells of a queue: one that does not go away by itself.
@@ -247,13 +280,13 @@ impl Congestion {
         match self.mode {
             Mode::Startup => {}
             Mode::Drain => {
-                if in_flight <= self.bdp(100) && self.queued_samples == 0 {
+                if in_flight <= self.bdp(100) && self.queued_bytes == 0 {
                     self.enter_cruise(now);
                 }
             }
             Mode::Cruise => {
                 let past = now.since(self.cycle_at);
-                let over = match CYCLE[self.cycle] {
+                let over = match self.cycle_gain() {
                     100 => past >= min_rtt,
                     // Filling takes longer where much is lost.
                     gain @ 101.. => past >= min_rtt && (in_flight >= self.bdp(gain) || past >= min_rtt * 2),
@@ -273,6 +306,14 @@ impl Congestion {
                     self.enter_cruise(now);
                 }
             }
+        }
+    }
+
+    /// The gain of this part of the cycle. Where packets are lost without any queue, more must leave for more to arrive.
+    fn cycle_gain(&self) -> u64 {
+        match CYCLE[self.cycle] {
+            gain @ 101.. if !self.queue_stands() => gain * 100 / (100 - self.loss_percent.min(MAX_LOSS)),
+            gain => gain,
         }
     }
 
@@ -298,7 +339,9 @@ impl Congestion {
             Mode::Cruise => self.bdp(CRUISE_WINDOW_GAIN),
             Mode::ProbeRtt { .. } => self.bdp(50),
         };
-        let window = bdp + self.aggregation.get() + 2 * self.packet;
+        // Acks that wait for our next tick leave the path idle unless that much more is on its way.
+        let unseen = bytes_in(self.bandwidth.get(), self.tick);
+        let window = bdp + unseen.max(self.aggregation.get()) + 2 * self.packet;
         // The history of sent packets bounds what can be on its way.
         window.clamp(MIN_PACKETS * self.packet, super::sent::HISTORY as u64 * 7 / 8 * self.packet) as usize
     }
@@ -310,8 +353,10 @@ impl Congestion {
         let gain = match self.mode {
             Mode::Startup => STARTUP_GAIN,
             Mode::Drain => DRAIN_GAIN,
-            Mode::Cruise if self.queue_stands() => STANDING_GAIN,
-            Mode::Cruise => CYCLE[self.cycle] * if in_ticks { TICK_MARGIN } else { MARGIN } / 100,
+            Mode::Cruise => match self.cycle_gain() {
+                100 if self.queue_stands() => STANDING_GAIN,
+                gain => gain * if in_ticks { TICK_MARGIN } else { MARGIN } / 100,
+            },
             Mode::ProbeRtt { .. } => 100,
         };
         // The windows that may always be used, so that one bad sample does not silence the link.
@@ -368,13 +413,120 @@ impl MaxFilter {
     }
 }
 
-/// Rates are clamped to 10 GB/s.
+/// At most 10 GB/s, so that the products below fit in 64 bits: divisions of 128 bits would be most of the cost of an ack.
+const MAX_RATE: u64 = 10_000_000_000;
+
 fn per_second(bytes: u64, time: Duration) -> u64 {
-    let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
-    u64::try_from(rate).unwrap_or(u64::MAX).min(10_000_000_000)
+    // 16 GiB are never on their way.
+    let rate = bytes.min(1 << 34) * 1_000_000_000 / nanos(time).max(1);
+    rate.min(MAX_RATE)
 }
 
 fn bytes_in(rate: u64, time: Duration) -> u64 {
-    u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
+    // Whole microseconds, at most 100 s.
+    rate.min(MAX_RATE) * (nanos(time) / 1000).min(100_000_000) / 1_000_000
 }
-impl Congestion { pub(super) fn debug(&self) -> String { format!("{:?} cyc {} agg {} round {} full {}", self.mode, self.cycle, self.aggregation.get(), self.round, self.full_bandwidth) } }
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    const PACKET: usize = 1200;
+
+    fn at(micros: u64) -> Mono {
+        Mono::from_nanos(micros * 1000)
+    }
+
+    /// Sends through a link of `rate` bytes per second and `delay` each way for `seconds`, losing every `lose`th
+    /// packet. Returns the controller and the longest queue in packets after the first three seconds.
+    fn run(rate: u64, delay: Duration, seconds: u64, lose: u64) -> (Congestion, u64) {
+        let mut congestion = Congestion::new(at(0), PACKET);
+        let mut rtt = Rtt::new();
+        let (mut in_flight, mut sent, mut worst) = (0usize, 0u64, 0);
+        let mut flying: VecDeque<(Mono, Settled, bool)> = VecDeque::new();
+        let (mut free_at, mut next_send) = (at(0), at(0));
+        for step in 0..seconds * 10_000 {
+            let now = at(step * 100);
+            while flying.front().is_some_and(|(arrives, ..)| *arrives <= now) {
+                let Some((_, packet, lost)) = flying.pop_front() else { break };
+                in_flight -= PACKET;
+                if lost {
+                    continue;
+                }
+                congestion.on_acked(now, &packet);
+                let latest = now.since(packet.sent_at);
+                rtt.sample(now, latest, Duration::ZERO);
+                let loss_percent = 100u64.checked_div(lose).unwrap_or(0);
+                let seen = Seen { latest: Some(latest), jitter: Duration::ZERO, tick: None, loss_percent, in_flight };
+                congestion.on_ack_end(now, &seen);
+            }
+            while next_send <= now && in_flight + PACKET <= congestion.window() {
+                let snapshot = congestion.on_sent(now, in_flight);
+                sent += 1;
+                let lost = lose > 0 && sent % lose == 0;
+                free_at = free_at.max(now) + Duration::from_nanos(PACKET as u64 * 1_000_000_000 / rate);
+                if step > 30_000 {
+                    worst = worst.max(bytes_in(rate, free_at.since(now)) / PACKET as u64);
+                }
+                flying.push_back((free_at + delay * 2, Settled { sent_at: now, size: PACKET, snapshot }, lost));
+                in_flight += PACKET;
+                let pace = congestion.rate(&rtt, false).unwrap_or(MAX_RATE);
+                next_send = next_send.max(now) + Duration::from_nanos(PACKET as u64 * 1_000_000_000 / pace);
+            }
+        }
+        (congestion, worst)
+    }
+
+    #[test]
+    fn the_rate_of_the_path_is_found_and_its_queue_kept_short() {
+        for (rate, delay) in [(1_250_000, 25), (125_000, 50), (12_500_000, 10), (1_250_000, 100)] {
+            let (congestion, worst) = run(rate, Duration::from_millis(delay), 10, 0);
+            let found = congestion.bandwidth();
+            assert!((rate * 9 / 10..rate * 11 / 10).contains(&found), "{rate}: {found}");
+            let bdp = rate * 2 * delay / 1000 / PACKET as u64;
+            assert!(worst <= bdp / 3 + 6, "{rate}: {worst} packets queued, the path holds {bdp}");
+        }
+    }
+
+    #[test]
+    fn random_loss_does_not_make_it_give_way() {
+        for lose in [100, 20, 5] {
+            let (congestion, _) = run(1_250_000, Duration::from_millis(25), 10, lose);
+            let found = congestion.bandwidth();
+            assert!(found >= 1_250_000 * 8 / 10, "every {lose}th lost: {found}");
+        }
+    }
+
+    #[test]
+    fn an_application_with_little_to_send_does_not_look_like_a_slow_path() {
+        let (mut congestion, _) = run(1_250_000, Duration::from_millis(25), 5, 0);
+        let before = congestion.bandwidth();
+        let mut now = at(6_000_000);
+        for _ in 0..500 {
+            now = now + Duration::from_millis(33);
+            congestion.on_app_limited(0);
+            let snapshot = congestion.on_sent(now, 0);
+            now = now + Duration::from_millis(50);
+            congestion.on_acked(now, &Settled { sent_at: at(now.as_nanos() / 1000 - 50_000), size: 500, snapshot });
+            let latest = Some(Duration::from_millis(50));
+            let seen = Seen { latest, jitter: Duration::ZERO, tick: None, loss_percent: 0, in_flight: 0 };
+            congestion.on_ack_end(now, &seen);
+        }
+        assert_eq!(congestion.bandwidth(), before);
+    }
+
+    #[test]
+    fn the_window_never_closes() {
+        let congestion = Congestion::new(at(0), PACKET);
+        assert_eq!(congestion.window(), INITIAL_WINDOW as usize);
+        let (congestion, _) = run(3_000, Duration::from_millis(1), 20, 0);
+        assert!(congestion.window() >= MIN_PACKETS as usize * PACKET);
+        assert!(congestion.rate(&Rtt::new(), false).is_none());
+    }
+}

@@ -4,7 +4,7 @@ use super::queue::Queue;
 use super::send_buffer::SendBuffer;
 use super::stream::StreamReceiver;
 use super::unordered::UnorderedReceiver;
-use super::{ChannelConfig, ChannelId, ChannelKind, LinkConfig, Pressure, Side};
+use super::{ChannelConfig, ChannelId, ChannelKind, LinkConfig, Pressure};
 
 /// One channel of one link.
 #[derive(Debug)]
@@ -40,10 +40,8 @@ pub(super) enum Newest {
 impl Lane {
     pub(super) fn new(config: &LinkConfig, id: ChannelId, channel: &ChannelConfig) -> Self {
         let first = config.first_packet_number;
-        let incoming = channel.max_message(match config.side {
-            Side::Server => Side::Client,
-            Side::Client => Side::Server,
-        });
+        let incoming = channel.max_message(config.side.peer());
+        let cap = channel.queue_cap(config.side);
         let kind = match channel.kind {
             ChannelKind::Unreliable => {
                 LaneKind::Unreliable { queue: Queue::new(channel, config.side, first), newest: Newest::Any }
@@ -53,11 +51,11 @@ impl Lane {
                 newest: if channel.fragmented { Newest::Id(None) } else { Newest::Packet(None) },
             },
             ChannelKind::ReliableOrdered => LaneKind::Ordered {
-                send: SendBuffer::new(true, first),
+                send: SendBuffer::new(true, first, cap),
                 receive: StreamReceiver::new(first, config.stream_window(), incoming),
             },
             ChannelKind::ReliableUnordered => LaneKind::Unordered {
-                send: SendBuffer::new(false, first),
+                send: SendBuffer::new(false, first, cap),
                 receive: UnorderedReceiver::new(first, incoming),
             },
         };
@@ -67,7 +65,7 @@ impl Lane {
             weight: u64::from(channel.weight.max(1)),
             served: 0,
             max_message: channel.max_message(config.side),
-            queue_cap: channel.queue_cap(config.side),
+            queue_cap: cap,
             kind,
         }
     }
@@ -145,6 +143,19 @@ impl Lane {
                 send.trim();
                 receive.trim();
             }
+        }
+    }
+
+    /// The most that [`heap`](Self::heap) can be.
+    pub(super) fn heap_cap(config: &LinkConfig, channel: &ChannelConfig) -> usize {
+        let cap = channel.queue_cap(config.side);
+        let incoming = channel.max_message(config.side.peer());
+        match channel.kind {
+            ChannelKind::Unreliable | ChannelKind::UnreliableSequenced => Queue::heap_cap(cap),
+            ChannelKind::ReliableOrdered => {
+                SendBuffer::heap_cap(cap) + StreamReceiver::heap_cap(config.stream_window(), incoming)
+            }
+            ChannelKind::ReliableUnordered => SendBuffer::heap_cap(cap) + UnorderedReceiver::heap_cap(incoming),
         }
     }
 

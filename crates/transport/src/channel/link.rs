@@ -1,10 +1,12 @@
 //! One end of a connection.
 
 mod closing;
+mod mask;
 mod receive;
 mod state;
 mod transmit;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +64,6 @@ pub struct Link {
     /// Packets in a row that asked for no ack.
     unasking: u32,
     slow_reported: bool,
-    next_receipt: u64,
     active_at: Mono,
     trimmed: bool,
 }
@@ -82,7 +83,6 @@ impl Link {
             probe_from: now,
             unasking: 0,
             slow_reported: false,
-            next_receipt: 0,
             active_at: now,
             trimmed: true,
         }
@@ -97,10 +97,15 @@ impl Link {
     /// The same for a reliable channel, with a [`LinkEvent::Delivered`] once the peer has got the message. Messages of
     /// unreliable channels never earn one.
     pub fn send_with_receipt(&mut self, now: Mono, channel: ChannelId, message: &[u8]) -> Result<Receipt, SendError> {
-        let receipt = Receipt(self.next_receipt);
+        let number = self.state.next_receipt;
+        // Only the low 32 bits are kept with the message, where zero stands for none.
+        let Some(receipt) = NonZeroU32::new(number as u32) else {
+            self.state.next_receipt += 1;
+            return self.send_with_receipt(now, channel, message);
+        };
         self.queue(now, channel, message, Some(receipt))?;
-        self.next_receipt += 1;
-        Ok(receipt)
+        self.state.next_receipt += 1;
+        Ok(Receipt(number))
     }
 
     fn queue(
@@ -108,7 +113,7 @@ impl Link {
         now: Mono,
         channel: ChannelId,
         message: &[u8],
-        receipt: Option<Receipt>,
+        receipt: Option<NonZeroU32>,
     ) -> Result<(), SendError> {
         if !self.closing.is_open() {
             return Err(SendError::NotConnected);
@@ -269,19 +274,16 @@ impl Link {
         for lane in &state.lanes {
             match &lane.kind {
                 LaneKind::Unreliable { queue, .. } => stats.dropped_full += queue.dropped(),
-                LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => stats.bytes_resent += send.resent(),
+                LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => {
+                    stats.bytes_resent += send.resent();
+                }
             }
         }
         stats
     }
 
-    /// Bytes of heap that this link has, as far as a peer or the application can make it grow; at most
-    /// [`LinkConfig::heap_cap`].
+    /// Bytes of heap that this link has, but for events that were not polled; at most [`LinkConfig::heap_cap`].
     pub fn heap(&self) -> usize {
         self.sent.heap() + self.state.heap()
     }
-}
-impl Link {
-    /// tmp
-    pub fn debug_congestion(&self) -> String { self.state.congestion.debug() }
 }

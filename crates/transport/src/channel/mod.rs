@@ -1,11 +1,34 @@
 //! The channel layer: what turns sealed packets into the promises of channels.
+//!
+//! A [`Link`] is one end of a connection. Messages go in with [`Link::send`] and come out of the other end's
+//! [`Link::handle_packet`]; in between, packets leave by [`Link::poll_packet`] and travel as the caller can make them.
+//! Which channels there are, and what each promises, says the [`ChannelTable`].
+//!
+//! ```text
+//! send ──> queue or send_buffer ──┐                        ┌──> reassembly ──────┐
+//!          (one lane per channel) │                        │    (unreliable)     │
+//!                                 ├─> packet ~~~> packet ──┼──> stream ──────────┼──> sink
+//!          received ── ack ───────┤                 │      │    (ordered)        │
+//!                                 │                 │      └──> unordered ───────┘
+//!          pacer, congestion ─────┘                 └─ ack ──> sent ──> delivered, lost, rtt
+//! ```
+//!
+//! The bytes of a packet are documented in the `wire` module, completely enough to write a peer from.
+//!
+//! **What is held back.** Unreliable messages leave as soon as somebody polls. Reliable ones leave at the rate that the
+//! path is seen to bear and as far as the receiver has room; they never queue in front of unreliable ones.
+//!
+//! **What is bounded.** Everything: a link never has more heap than [`LinkConfig::heap_cap`], whatever the peer does and
+//! the application sends. Buffers are kept and reused; a link that has been quiet for five seconds gives them back.
 
 mod codec;
 mod config;
 mod congestion;
 mod error;
+mod frame;
 mod lane;
 mod link;
+mod memory;
 mod number;
 mod pacer;
 mod partial;

@@ -36,12 +36,12 @@ mod tests {
 
     #[test]
     fn a_truncated_number_is_found_again_around_every_wrap() {
-        for centre in [0, 1 << 8, 1 << 16, 1 << 24, 1 << 32, 1 << 63, u64::MAX] {
+        for centre in [0u64, 1 << 8, 1 << 16, 1 << 24, 1 << 32, 1 << 63, u64::MAX] {
             for bits in [8, 16, 24, 32] {
                 let reach = 1i64 << (bits - 1);
                 for ahead in [-reach, 1 - reach, -5, -1, 0, 1, 5, reach - 1] {
                     for shift in -3i64..=3 {
-                        let expected = (centre as u64).wrapping_add(shift as u64);
+                        let expected = centre.wrapping_add(shift as u64);
                         let number = expected.wrapping_add(ahead as u64);
                         let truncated = number & ((1 << bits) - 1);
                         assert_eq!(expand(truncated, bits, expected), number, "{bits} bits, {ahead} of {expected}");

@@ -13,6 +13,7 @@ pub(super) struct Pacer {
     /// How far it may be negative.
     floor: i64,
     updated_at: Mono,
+    rate: u64,
     /// How late visits were lately that something waited for.
     late: Duration,
 }
@@ -34,7 +35,7 @@ const MAX_DEBT: Duration = Duration::from_millis(250);
 
 impl Pacer {
     pub(super) const fn new(now: Mono) -> Self {
-        Self { tokens: 0, floor: 0, updated_at: now, late: Duration::ZERO }
+        Self { tokens: 0, floor: 0, updated_at: now, rate: 0, late: Duration::ZERO }
     }
 
     /// Forgets everything: there is no rate yet.
@@ -49,8 +50,9 @@ impl Pacer {
         if pause.is_zero() {
             return;
         }
-        let late = if waited && !self.is_open() { now.since(self.opens_at(rate)) } else { Duration::ZERO };
+        let late = if waited && !self.is_open() { now.since(self.opens_at(self.rate)) } else { Duration::ZERO };
         self.updated_at = now;
+        self.rate = rate;
         let forgotten = self.late.as_nanos() * pause.min(MEMORY).as_nanos() / MEMORY.as_nanos();
         self.late = late.min(MAX_LATE).max(self.late - Duration::from_nanos(forgotten as u64));
         let burst = i64::from(burst) * UNIT;
@@ -59,9 +61,9 @@ impl Pacer {
         self.floor = -tokens_in(rate, MAX_DEBT).max(burst);
     }
 
-    /// Whether visits are so rare that what leaves at one is a burst.
-    pub(super) fn in_ticks(&self) -> bool {
-        self.late >= TICK
+    /// How late visits were lately, if so late that what leaves at one is a burst.
+    pub(super) fn tick(&self) -> Option<Duration> {
+        (self.late >= TICK).then_some(self.late)
     }
 
     /// Whether something may leave now.
@@ -106,7 +108,9 @@ mod tests {
 
     #[test]
     fn the_rate_is_kept_whether_visits_are_rare_or_frequent() {
-        for step in [Duration::from_nanos(300), Duration::from_micros(100), Duration::from_millis(4), Duration::from_millis(33)] {
+        for step in
+            [Duration::from_nanos(300), Duration::from_micros(100), Duration::from_millis(4), Duration::from_millis(33)]
+        {
             let sent = sent_per_second(1_250_000, step);
             assert!((1_200_000..=1_300_000).contains(&sent), "{step:?}: {sent}");
         }

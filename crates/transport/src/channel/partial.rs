@@ -1,19 +1,20 @@
 //! One message of which not all fragments have arrived.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 use super::Violation;
-use super::stream::append;
-use super::wire::{FRAGMENT_BYTES, Fragment};
+use super::frame::Fragment;
+use super::memory::append;
+use super::wire::FRAGMENT_BYTES;
 
 /// The fragments of one message that have arrived, in the order in which they did.
 #[derive(Debug, Default)]
 pub(super) struct Partial {
     count: u32,
     /// Length of the last fragment, once it has arrived.
-    last: usize,
+    last: u32,
     /// Which fragment lies in which slot of `data`. All slots have [`FRAGMENT_BYTES`].
     slots: Vec<u16>,
-    /// Which fragments have arrived, 64 a word.
-    have: Vec<u64>,
     data: Vec<u8>,
 }
 
@@ -23,7 +24,6 @@ impl Partial {
         self.count = count;
         self.last = 0;
         self.slots.clear();
-        self.have.clear();
         self.data.clear();
     }
 
@@ -41,7 +41,9 @@ impl Partial {
     }
 
     fn has(&self, index: u32) -> bool {
-        self.have.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 != 0)
+        // Counts are at most MAX_MESSAGE / FRAGMENT_BYTES < 2^16. A search of so few, which are the newest as a rule,
+        // costs less than a set would.
+        self.slots.iter().rev().any(|slot| u32::from(*slot) == index)
     }
 
     /// Takes in one fragment. True if the message is complete by that.
@@ -52,23 +54,14 @@ impl Partial {
         if self.has(fragment.index) {
             return Ok(false);
         }
-        let word = fragment.index as usize / 64;
-        if self.have.len() <= word {
-            // At most one bit per fragment of the largest message: 1/8960 of its size.
-            self.have.resize(word + 1, 0);
-        }
-        if let Some(word) = self.have.get_mut(word) {
-            *word |= 1 << (fragment.index % 64);
-        }
         if self.data.len() < self.slots.len() * FRAGMENT_BYTES {
             // The last fragment came early and may be short: fill up its slot, now that another one follows.
             self.data.resize(self.slots.len() * FRAGMENT_BYTES, 0);
         }
-        // Counts are at most MAX_MESSAGE / FRAGMENT_BYTES < 2^16.
         self.slots.push(fragment.index as u16);
-        append(&mut self.data, fragment.bytes);
+        append(&mut self.data, fragment.bytes, self.count as usize * FRAGMENT_BYTES);
         if fragment.index + 1 == self.count {
-            self.last = fragment.bytes.len();
+            self.last = fragment.bytes.len() as u32;
         }
         Ok(self.slots.len() == self.count as usize)
     }
@@ -85,19 +78,20 @@ impl Partial {
                 self.slots.swap(slot, home);
                 let (low, high) = (slot.min(home) * FRAGMENT_BYTES, slot.max(home) * FRAGMENT_BYTES);
                 let (front, back) = self.data.split_at_mut(high);
-                if let (Some(one), Some(other)) = (front.get_mut(low..low + FRAGMENT_BYTES), back.get_mut(..FRAGMENT_BYTES))
+                if let (Some(one), Some(other)) =
+                    (front.get_mut(low..low + FRAGMENT_BYTES), back.get_mut(..FRAGMENT_BYTES))
                 {
                     one.swap_with_slice(other);
                 }
             }
         }
-        let length = (self.slots.len().saturating_sub(1)) * FRAGMENT_BYTES + self.last;
+        let length = (self.slots.len().saturating_sub(1)) * FRAGMENT_BYTES + self.last as usize;
         self.data.get(..length).unwrap_or_default()
     }
 
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
-        self.data.capacity() + self.slots.capacity() * 2 + self.have.capacity() * 8
+        self.data.capacity() + self.slots.capacity() * size_of::<u16>()
     }
 }
 

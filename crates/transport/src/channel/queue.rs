@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::send_buffer::copy_out;
-use super::wire::{Carrier, FRAGMENT_BYTES, fragments, has_id};
+use super::frame::{Carrier, fragments, has_id};
+use super::memory::{append_ring, copy_out};
+use super::wire::FRAGMENT_BYTES;
 use super::{ChannelConfig, ChannelId, ChannelTable, DropPolicy, Side};
 
 /// The queue of one unreliable channel.
@@ -67,7 +68,7 @@ impl Queue {
             }
             self.pop();
         }
-        self.data.extend(message);
+        append_ring(&mut self.data, message, self.cap);
         self.lengths.push_back(message.len() as u32);
     }
 
@@ -111,6 +112,11 @@ impl Queue {
     pub(super) fn trim(&mut self) {
         self.data.shrink_to_fit();
         self.lengths.shrink_to_fit();
+    }
+
+    /// The most that [`heap`](Self::heap) can be.
+    pub(super) fn heap_cap(cap: usize) -> usize {
+        cap + (cap / ChannelConfig::MESSAGE_COST).next_power_of_two() * size_of::<u32>()
     }
 
     /// Bytes of heap in use.

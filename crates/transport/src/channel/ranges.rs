@@ -96,6 +96,11 @@ impl Ranges {
         self.0.shrink_to_fit();
     }
 
+    /// The most that [`heap`](Self::heap) can be where each packet under way makes one range at most.
+    pub(super) fn heap_cap() -> usize {
+        super::sent::HISTORY * size_of::<(u64, u64)>()
+    }
+
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
         self.0.capacity() * size_of::<(u64, u64)>()

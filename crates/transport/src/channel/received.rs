@@ -14,6 +14,10 @@ const WORDS: usize = (WINDOW / 64) as usize;
 /// Asking packets that may arrive before an ack no longer waits for data to ride with.
 const PROMPT: u32 = 2;
 
+/// The least time between two acks that leave on their own: bulk data must not make its receiver send more packets than
+/// a server takes from a client (240 a second; `security.md` §4).
+pub(super) const SPACING: Duration = Duration::from_millis(8);
+
 /// What has arrived.
 #[derive(Debug)]
 pub(super) struct Received {
@@ -31,6 +35,8 @@ pub(super) struct Received {
     asking: u32,
     /// When an ack has to leave, with or without data.
     due: Option<Mono>,
+    /// Before when it need not.
+    not_before: Mono,
 }
 
 impl Received {
@@ -43,6 +49,7 @@ impl Received {
             reported: first,
             asking: 0,
             due: None,
+            not_before: Mono::ZERO,
         }
     }
 
@@ -79,10 +86,10 @@ impl Received {
         self.taken.set(number);
         self.reported = earlier(self.reported, number);
         if asks {
-            self.asking += 1;
+            self.asking = self.asking.saturating_add(1);
             // A gap may be a loss, which the peer wants to know of at once.
             let delay = if gap || self.asking >= PROMPT { Duration::ZERO } else { max_ack_delay };
-            let due = now + delay;
+            let due = (now + delay).max(self.not_before);
             self.due = Some(self.due.map_or(due, |at| at.min(due)));
         }
     }
@@ -114,6 +121,9 @@ impl Received {
         // The newest packets may be among those that were not taken.
         at = at.wrapping_sub(self.taken.run_below(at, false, at.wrapping_sub(bottom)));
         if at == bottom {
+            // What asked has fallen out of the window or is known already.
+            self.asking = 0;
+            self.due = None;
             return None;
         }
         let largest = at.wrapping_sub(1);
@@ -151,6 +161,7 @@ impl Received {
         writer.patch(more_at, more as u8);
         self.asking = 0;
         self.due = None;
+        self.not_before = now + SPACING;
         Some(complete.then_some(largest))
     }
 }
@@ -291,7 +302,11 @@ mod tests {
         acked(&mut received, 100, 9).unwrap();
         assert_eq!(received.due(), None);
         received.record(at(3), 4, true, true, DELAY);
-        assert_eq!(received.due(), Some(at(3)));
+        assert_eq!(received.due(), Some(at(8)), "the last one has only just left");
+        received.record(at(30), 5, true, true, DELAY);
+        acked(&mut received, 100, 9).unwrap();
+        received.record(at(40), 7, true, true, DELAY);
+        assert_eq!(received.due(), Some(at(40)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ const INITIAL: Duration = Duration::from_millis(100);
 const MAX: Duration = Duration::from_secs(10);
 
 /// No peer is believed to have kept an ack for longer: a tick of 10 Hz.
-const MAX_DELAY: Duration = Duration::from_millis(100);
+pub(super) const MAX_DELAY: Duration = Duration::from_millis(100);
 
 /// No path is faster.
 const LEAST: Duration = Duration::from_micros(1);
@@ -43,16 +43,16 @@ impl Rtt {
     }
 
     /// Takes in a sample: the time from the departure of a packet to the arrival of its ack, of which the peer says
-    /// that it kept the ack for `delay`. Returns what is left of it.
+    /// that it kept the ack for `delay`.
     ///
     /// Unlike RFC 9002 this believes the peer even below the smallest sample so far: where acks always wait for a tick,
     /// no sample is without delay. A peer that lies only has more sent to itself, within the congestion window.
-    pub(super) fn sample(&mut self, now: Mono, whole: Duration, delay: Duration) -> Duration {
+    pub(super) fn sample(&mut self, now: Mono, whole: Duration, delay: Duration) {
         let whole = whole.min(MAX);
         let latest = whole.saturating_sub(delay.min(MAX_DELAY)).max(LEAST);
         let Some(estimate) = &mut self.estimate else {
             self.estimate = Some(Estimate { whole, smoothed: latest, deviation: latest / 2, min: latest, min_at: now });
-            return latest;
+            return;
         };
         estimate.whole = whole;
         if latest <= estimate.min || now.since(estimate.min_at) > MIN_WINDOW {
@@ -62,7 +62,6 @@ impl Rtt {
         let difference = estimate.smoothed.abs_diff(latest);
         estimate.deviation = (estimate.deviation * 3 + difference) / 4;
         estimate.smoothed = (estimate.smoothed * 7 + latest) / 8;
-        latest
     }
 
     pub(super) fn smoothed(&self) -> Option<Duration> {

@@ -1,12 +1,18 @@
 //! What a reliable channel has still to deliver.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 use super::codec::{varint, varint_len};
-use super::number::{earlier, is_before, later};
+use super::frame::{Carrier, fragments};
+use super::memory::{append_ring, copy_out};
+use super::number::{earlier, expand, is_before, later};
 use super::ranges::Ranges;
-use super::wire::{Carrier, FRAGMENT_BYTES, INITIAL_WINDOW, MAX_WINDOW, UNORDERED_MESSAGES, fragments};
-use super::{ChannelConfig, Receipt};
+use super::wire::{FRAGMENT_BYTES, INITIAL_WINDOW, MAX_WINDOW, UNORDERED_MESSAGES};
+use super::{ChannelConfig, ChannelId, ChannelTable};
+
+/// A smaller piece of a stream does not leave while there is more of it: its frame would cost more than it carries.
+const SLIVER: u64 = 32;
 
 /// The bytes of a reliable channel from the oldest that is not acknowledged to the newest that is queued. Places are
 /// 64-bit offsets in the endless row of all bytes of the channel.
@@ -16,6 +22,8 @@ use super::{ChannelConfig, Receipt};
 #[derive(Debug)]
 pub(super) struct SendBuffer {
     ordered: bool,
+    /// The most that `charged` may be; the caller sees to it.
+    cap: usize,
     data: VecDeque<u8>,
     /// The place of the first byte in `data`: everything before has arrived.
     base: u64,
@@ -35,11 +43,14 @@ pub(super) struct SendBuffer {
     resent: u64,
 }
 
+/// Kept small: there may be one per 64 charged bytes.
 #[derive(Debug)]
 struct Message {
-    start: u64,
+    /// The low 32 bits of the place of its first byte: two messages are never 2^31 bytes apart.
+    start: u32,
     length: u32,
-    receipt: Option<Receipt>,
+    /// What to report when it has arrived.
+    receipt: Option<NonZeroU32>,
 }
 
 /// A piece that is to leave.
@@ -51,9 +62,10 @@ pub(super) struct Piece {
 }
 
 impl SendBuffer {
-    pub(super) fn new(ordered: bool, first: u64) -> Self {
+    pub(super) fn new(ordered: bool, first: u64, cap: usize) -> Self {
         Self {
             ordered,
+            cap,
             data: VecDeque::new(),
             base: first,
             fresh: first,
@@ -67,114 +79,25 @@ impl SendBuffer {
         }
     }
 
-    /// What is queued or not acknowledged, each message charged for its length +
-    /// [`ChannelConfig::MESSAGE_COST`].
-    pub(super) const fn charged(&self) -> usize {
-        self.charged
-    }
-
-    /// Bytes that have left more than once.
-    pub(super) const fn resent(&self) -> u64 {
-        self.resent
-    }
-
-    /// Whether everything that was queued has arrived.
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    fn end(&self) -> u64 {
-        self.base.wrapping_add(self.data.len() as u64)
-    }
-
     /// Queues a message; the caller has checked that it may.
-    pub(super) fn push(&mut self, message: &[u8], receipt: Option<Receipt>) {
-        let start = self.end();
-        // Channel limits keep messages below 2^24 bytes.
+    pub(super) fn push(&mut self, message: &[u8], receipt: Option<NonZeroU32>) {
+        let start = self.end() as u32;
+        // Channel limits keep messages at 2^24 bytes at most.
         let length = message.len() as u32;
         if self.ordered {
-            self.data.extend(&varint(length)[..varint_len(length)]);
+            append_ring(&mut self.data, &varint(length)[..varint_len(length)], self.cap);
         } else if message.is_empty() {
             // A message without bytes would have no place.
-            self.data.push_back(0);
+            append_ring(&mut self.data, &[0], self.cap);
         }
-        self.data.extend(message);
+        append_ring(&mut self.data, message, self.cap);
         self.messages.push_back(Message { start, length, receipt });
         self.charged += message.len() + ChannelConfig::MESSAGE_COST;
     }
 
     /// The peer has room up to the place whose low 24 bits these are.
     pub(super) fn raise_limit(&mut self, truncated: u32) {
-        let limit = super::number::expand(u64::from(truncated), 24, self.limit);
-        self.limit = later(self.limit, limit);
-    }
-
-    /// Whether something could leave if the network allowed it.
-    pub(super) fn has_work(&self) -> bool {
-        !self.lost.is_empty() || self.fresh_end() != self.fresh
-    }
-
-    /// Up to where bytes may leave for the first time.
-    fn fresh_end(&self) -> u64 {
-        if self.ordered {
-            let far = earlier(self.limit, self.base.wrapping_add(MAX_WINDOW as u64));
-            return later(self.fresh, earlier(self.end(), far));
-        }
-        // Whole messages within the window, or the oldest whatever its size.
-        let Some(oldest) = self.messages.front() else { return self.fresh };
-        let window = self.base.wrapping_add(INITIAL_WINDOW as u64);
-        let end = self.end();
-        let by_count = self.messages.get(UNORDERED_MESSAGES as usize).map_or(end, |message| message.start);
-        let by_size = if is_before(window, end) {
-            let beyond = self.messages.partition_point(|message| !is_before(window, self.message_end(message)));
-            self.messages.get(beyond).map_or(end, |message| message.start)
-        } else {
-            end
-        };
-        later(self.fresh, later(self.message_end(oldest), earlier(by_count, by_size)))
-    }
-
-    fn message_end(&self, message: &Message) -> u64 {
-        let header = if self.ordered { varint_len(message.length) } else { usize::from(message.length == 0) };
-        message.start.wrapping_add(header as u64 + u64::from(message.length))
-    }
-
-    /// The piece that should leave next, of at most as many bytes as fit in `room` with the head of its frame; `None`
-    /// if nothing is there or nothing sensible fits.
-    pub(super) fn next_piece(&self, room: usize, channel: super::ChannelId) -> Option<Piece> {
-        let (start, end) = match self.lost.first() {
-            Some(lost) => lost,
-            None => (self.fresh, self.fresh_end()),
-        };
-        if start == end {
-            return None;
-        }
-        if self.ordered {
-            let carrier = Carrier::Stream { offset: start };
-            let available = end.wrapping_sub(start);
-            let length = (room.checked_sub(carrier.head_len(channel))? as u64).min(available) as usize;
-            // Not a sliver of something larger: its frame would cost more than it carries.
-            let sliver = length < 32 && (length as u64) < available;
-            return (length > 0 && !sliver).then_some(Piece { offset: start, length, carrier });
-        }
-        let index = self.messages.partition_point(|message| !is_before(start, message.start)).checked_sub(1)?;
-        let message = self.messages.get(index)?;
-        let id = self.first_id.wrapping_add(index as u64) as u16;
-        let count = fragments(message.length as usize);
-        let at = start.wrapping_sub(message.start) as usize / FRAGMENT_BYTES;
-        let offset = message.start.wrapping_add((at * FRAGMENT_BYTES) as u64);
-        let length = (message.length as usize - at * FRAGMENT_BYTES).min(FRAGMENT_BYTES);
-        let carrier = if message.length as usize <= super::ChannelTable::MAX_UNFRAGMENTED {
-            Carrier::Message { id: Some(id) }
-        } else {
-            Carrier::Fragment { id, index: at as u32, count: count as u32 }
-        };
-        let (offset, length) = if matches!(carrier, Carrier::Message { .. }) {
-            (message.start, message.length as usize)
-        } else {
-            (offset, length)
-        };
-        (carrier.head_len(channel) + length <= room).then_some(Piece { offset, length, carrier })
+        self.limit = later(self.limit, expand(u64::from(truncated), 24, self.limit));
     }
 
     /// Copies out what [`next_piece`](Self::next_piece) named, and notes that it leaves. Returns how many bytes of the
@@ -192,7 +115,7 @@ impl SendBuffer {
     }
 
     /// Bytes have arrived. Reports the receipts of the messages that are complete by that.
-    pub(super) fn on_arrived(&mut self, offset: u64, length: u16, mut report: impl FnMut(Receipt)) {
+    pub(super) fn on_arrived(&mut self, offset: u64, length: u16, mut report: impl FnMut(NonZeroU32)) {
         let end = offset.wrapping_add(u64::from(length));
         let start = later(offset, self.base);
         if !is_before(start, end) {
@@ -207,10 +130,8 @@ impl SendBuffer {
             return;
         };
         let gone = base.wrapping_sub(self.base) as usize;
-        self.base = base;
-        self.data.drain(..gone);
         while let Some(message) = self.messages.front() {
-            if is_before(self.base, self.message_end(message)) {
+            if is_before(base, self.end_of(message)) {
                 break;
             }
             self.charged -= message.length as usize + ChannelConfig::MESSAGE_COST;
@@ -218,14 +139,17 @@ impl SendBuffer {
             self.messages.pop_front();
             self.first_id = self.first_id.wrapping_add(1);
         }
+        self.base = base;
+        self.data.drain(..gone);
     }
 
-    fn report_out_of_order(&mut self, start: u64, mut report: impl FnMut(Receipt)) {
-        let index = self.messages.partition_point(|message| !is_before(start, message.start)).saturating_sub(1);
+    /// A message of an unordered channel may be complete before those that were sent earlier.
+    fn report_out_of_order(&mut self, place: u64, report: impl FnMut(NonZeroU32)) {
+        let Some(index) = self.message_at(place) else { return };
         let Some(message) = self.messages.get(index) else { return };
-        if message.receipt.is_some() && self.arrived.contains(message.start, self.message_end(message)) {
+        if message.receipt.is_some() && self.arrived.contains(self.start_of(message), self.end_of(message)) {
             let receipt = self.messages.get_mut(index).and_then(|message| message.receipt.take());
-            receipt.into_iter().for_each(&mut report);
+            receipt.into_iter().for_each(report);
         }
     }
 
@@ -241,37 +165,222 @@ impl SendBuffer {
             self.lost.remove(start, end);
         }
     }
-}
 
-impl SendBuffer {
     /// Gives memory back; only where everything has arrived.
     pub(super) fn trim(&mut self) {
-        if self.is_empty() {
+        if self.messages.is_empty() {
             self.data.shrink_to_fit();
             self.messages.shrink_to_fit();
             self.arrived.trim();
             self.lost.trim();
         }
     }
+}
+
+impl SendBuffer {
+    /// What is queued or not acknowledged, each message charged for its length +
+    /// [`ChannelConfig::MESSAGE_COST`].
+    pub(super) const fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// Bytes that have left more than once.
+    pub(super) const fn resent(&self) -> u64 {
+        self.resent
+    }
+
+    /// Whether something could leave if the network allowed it.
+    pub(super) fn has_work(&self) -> bool {
+        !self.lost.is_empty() || self.fresh_end() != self.fresh
+    }
+
+    /// The piece that should leave next, of at most as many bytes as fit in `room` with the head of its frame; `None`
+    /// if nothing is there or nothing sensible fits.
+    pub(super) fn next_piece(&self, room: usize, channel: ChannelId) -> Option<Piece> {
+        let (start, end) = self.lost.first().unwrap_or_else(|| (self.fresh, self.fresh_end()));
+        if start == end {
+            return None;
+        }
+        if self.ordered {
+            let carrier = Carrier::Stream { offset: start };
+            let available = end.wrapping_sub(start);
+            let length = (room.checked_sub(carrier.head_len(channel))? as u64).min(available);
+            let sliver = length < SLIVER && length < available;
+            return (!sliver).then_some(Piece { offset: start, length: length as usize, carrier });
+        }
+        let piece = self.piece_at(start)?;
+        (piece.carrier.head_len(channel) + piece.length <= room).then_some(piece)
+    }
+
+    /// The message or fragment of an unordered channel that begins at `place`.
+    fn piece_at(&self, place: u64) -> Option<Piece> {
+        let index = self.message_at(place)?;
+        let message = self.messages.get(index)?;
+        let (start, length) = (self.start_of(message), message.length as usize);
+        let id = self.first_id.wrapping_add(index as u64) as u16;
+        if length <= ChannelTable::MAX_UNFRAGMENTED {
+            return Some(Piece { offset: start, length, carrier: Carrier::Message { id: Some(id) } });
+        }
+        let fragment = place.wrapping_sub(start) as usize / FRAGMENT_BYTES;
+        let skipped = fragment * FRAGMENT_BYTES;
+        let carrier = Carrier::Fragment { id, index: fragment as u32, count: fragments(length) as u32 };
+        let length = (length - skipped).min(FRAGMENT_BYTES);
+        Some(Piece { offset: start.wrapping_add(skipped as u64), length, carrier })
+    }
+
+    /// Up to where bytes may leave for the first time.
+    fn fresh_end(&self) -> u64 {
+        let end = self.end();
+        if self.ordered {
+            let far = earlier(self.limit, self.base.wrapping_add(MAX_WINDOW as u64));
+            return later(self.fresh, earlier(end, far));
+        }
+        // Whole messages within the window, or the oldest whatever its size.
+        let Some(oldest) = self.messages.front() else { return self.fresh };
+        let window = self.base.wrapping_add(INITIAL_WINDOW as u64);
+        let by_count = self.messages.get(UNORDERED_MESSAGES as usize).map_or(end, |message| self.start_of(message));
+        let by_size = if is_before(window, end) {
+            let beyond = self.messages.partition_point(|message| !is_before(window, self.end_of(message)));
+            self.messages.get(beyond).map_or(end, |message| self.start_of(message))
+        } else {
+            end
+        };
+        later(self.fresh, later(self.end_of(oldest), earlier(by_count, by_size)))
+    }
+
+    /// The place after the last queued byte.
+    fn end(&self) -> u64 {
+        self.base.wrapping_add(self.data.len() as u64)
+    }
+
+    /// The index of the message that has the byte at `place`.
+    fn message_at(&self, place: u64) -> Option<usize> {
+        self.messages.partition_point(|message| !is_before(place, self.start_of(message))).checked_sub(1)
+    }
+
+    fn start_of(&self, message: &Message) -> u64 {
+        expand(u64::from(message.start), 32, self.base)
+    }
+
+    fn end_of(&self, message: &Message) -> u64 {
+        let header = if self.ordered { varint_len(message.length) } else { usize::from(message.length == 0) };
+        self.start_of(message).wrapping_add(header as u64 + u64::from(message.length))
+    }
+
+    /// The most that [`heap`](Self::heap) can be; the ranges have at most one entry per packet under way.
+    pub(super) fn heap_cap(cap: usize) -> usize {
+        let messages = (cap / ChannelConfig::MESSAGE_COST).next_power_of_two() * size_of::<Message>();
+        cap + messages + Ranges::heap_cap() * 2
+    }
 
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
-        self.data.capacity()
-            + self.messages.capacity() * size_of::<Message>()
-            + self.arrived.heap()
-            + self.lost.heap()
+        let messages = self.messages.capacity() * size_of::<Message>();
+        self.data.capacity() + messages + self.arrived.heap() + self.lost.heap()
     }
 }
 
-/// Copies from a ring into a slice.
-pub(super) fn copy_out(data: &VecDeque<u8>, start: usize, into: &mut [u8]) {
-    let (front, back) = data.as_slices();
-    let in_front = front.get(start..).unwrap_or_default();
-    let split = in_front.len().min(into.len());
-    let (first, second) = into.split_at_mut(split);
-    first.copy_from_slice(&in_front[..split]);
-    if !second.is_empty() {
-        let from = start.saturating_sub(front.len());
-        second.copy_from_slice(&back[from..from + second.len()]);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Random, SeededRandom};
+
+    const CHANNEL: ChannelId = ChannelId(1);
+    const CAP: usize = 1 << 20;
+
+    /// Everything that leaves with `room` for each piece, as (offset, bytes of the row).
+    fn drain(buffer: &mut SendBuffer, room: usize) -> Vec<(u64, u16)> {
+        let mut pieces = Vec::new();
+        while let Some(piece) = buffer.next_piece(room, CHANNEL) {
+            let mut bytes = vec![0; piece.length];
+            pieces.push((piece.offset, buffer.take_piece(&piece, &mut bytes)));
+        }
+        pieces
+    }
+
+    #[test]
+    fn a_late_ack_takes_a_lost_piece_off_the_list() {
+        let mut buffer = SendBuffer::new(true, 0, CAP);
+        buffer.push(&[1; 3000], None);
+        let pieces = drain(&mut buffer, 1000);
+        for (offset, length) in &pieces {
+            buffer.on_lost(*offset, *length);
+        }
+        for (offset, length) in &pieces[1..] {
+            buffer.on_arrived(*offset, *length, |_| {});
+        }
+        let again = drain(&mut buffer, 2000);
+        assert_eq!(again, pieces[..1], "only what has not arrived leaves again");
+        assert_eq!(buffer.resent(), u64::from(pieces[0].1));
+    }
+
+    #[test]
+    fn what_has_arrived_is_never_lost() {
+        for ordered in [true, false] {
+            let mut buffer = SendBuffer::new(ordered, u64::MAX - 100, CAP);
+            buffer.push(&[1; 5000], None);
+            let pieces = drain(&mut buffer, 1175);
+            buffer.on_arrived(pieces[1].0, pieces[1].1, |_| {});
+            buffer.on_lost(pieces[1].0, pieces[1].1);
+            assert!(!buffer.has_work());
+        }
+    }
+
+    #[test]
+    fn the_peers_window_holds_back_what_is_new() {
+        let mut buffer = SendBuffer::new(true, 0, CAP);
+        buffer.push(&[1; 200_000], None);
+        let sent = |pieces: &[(u64, u16)]| pieces.iter().map(|(_, length)| usize::from(*length)).sum::<usize>();
+        assert_eq!(sent(&drain(&mut buffer, 1175)), INITIAL_WINDOW);
+        buffer.raise_limit(100_000);
+        assert_eq!(sent(&drain(&mut buffer, 1175)), 100_000 - INITIAL_WINDOW);
+        buffer.raise_limit(90_000);
+        assert!(!buffer.has_work(), "a limit never shrinks");
+    }
+
+    #[test]
+    fn an_unordered_channel_keeps_no_more_under_way_than_a_receiver_takes() {
+        let mut buffer = SendBuffer::new(false, 0, CAP);
+        for _ in 0..300 {
+            buffer.push(&[1; 10], None);
+        }
+        assert_eq!(drain(&mut buffer, 1175).len(), UNORDERED_MESSAGES as usize);
+        let mut buffer = SendBuffer::new(false, 0, CAP);
+        buffer.push(&[1; 200_000], None);
+        buffer.push(&[1; 10], None);
+        assert_eq!(drain(&mut buffer, 1175).len(), 200_000usize.div_ceil(FRAGMENT_BYTES), "the oldest goes alone");
+    }
+
+    #[test]
+    fn every_byte_is_acknowledged_once_whatever_the_order_of_acks_and_losses() {
+        for seed in 0..500 {
+            let mut random = SeededRandom::new(seed);
+            let ordered = seed % 2 == 0;
+            let first = [0, u64::MAX - 1000, (1 << 32) - 1000][seed as usize % 3];
+            let mut buffer = SendBuffer::new(ordered, first, CAP);
+            let mut reported = 0;
+            let mut asked = 0;
+            let mut under_way = Vec::new();
+            for round in 0.. {
+                if round < 30 {
+                    let most = if random.chance(0.2) { 8000 } else { 50 };
+                    let length = random.below(most) as usize;
+                    let receipt = random.chance(0.5).then_some(NonZeroU32::MIN);
+                    asked += usize::from(receipt.is_some());
+                    buffer.push(&vec![0; length], receipt);
+                }
+                under_way.extend(drain(&mut buffer, 100 + 1075 * usize::from(!ordered)));
+                if under_way.is_empty() {
+                    break;
+                }
+                let (offset, length) = under_way.swap_remove(random.below(under_way.len() as u64) as usize);
+                if random.chance(0.3) {
+                    buffer.on_lost(offset, length);
+                } else {
+                    buffer.on_arrived(offset, length, |_| reported += 1);
+                }
+            }
+            assert_eq!((buffer.charged(), buffer.data.len(), reported), (0, 0, asked), "seed {seed}");
+        }
     }
 }

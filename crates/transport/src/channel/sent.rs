@@ -12,7 +12,10 @@ use crate::Mono;
 pub(super) const HISTORY: usize = 1024;
 
 /// How many pieces of cargo are remembered before old packets are pushed out for them.
-const CARGO: usize = 4 * HISTORY;
+const CARGO: usize = 2 * HISTORY - MAX_CARGO;
+
+/// Pieces that one packet may carry: enough for any sensible packet.
+pub(super) const MAX_CARGO: usize = 64;
 
 /// How many later packets have to be acknowledged before one counts as lost; RFC 9002 §6.1.1.
 const REORDER: u64 = 3;
@@ -381,6 +384,11 @@ impl Sent {
         }
     }
 
+    /// The most that [`heap`](Self::heap) can be.
+    pub(super) const fn heap_cap() -> usize {
+        HISTORY * size_of::<Packet>() + 2 * HISTORY * size_of::<Cargo>() + HISTORY / 64 * 2 * size_of::<u64>()
+    }
+
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
         self.packets.capacity() * size_of::<Packet>()
@@ -397,5 +405,135 @@ impl Packet {
     fn cargo_range(&self, base: u64) -> std::ops::Range<usize> {
         let start = (self.first_cargo - base) as usize;
         start..start + usize::from(self.cargo)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::Reader;
+    use super::super::wire::Head;
+    use super::*;
+
+    const DELAY: Duration = Duration::from_millis(100);
+    const KEEP: Duration = Duration::from_millis(500);
+
+    #[derive(Default)]
+    struct Log {
+        acked: Vec<bool>,
+        lost: usize,
+        delivered: Vec<u64>,
+        resent: Vec<u64>,
+    }
+
+    impl Fates for Log {
+        fn acked(&mut self, _: &Settled, was_lost: bool) {
+            self.acked.push(was_lost);
+        }
+        fn lost(&mut self, _: &Settled) {
+            self.lost += 1;
+        }
+        fn delivered(&mut self, cargo: Cargo) {
+            self.delivered.push(offset(cargo));
+        }
+        fn resend(&mut self, cargo: Cargo) {
+            self.resent.push(offset(cargo));
+        }
+    }
+
+    fn offset(cargo: Cargo) -> u64 {
+        match cargo {
+            Cargo::Reliable { offset, .. } => offset,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn at(millis: u64) -> Mono {
+        Mono::from_nanos(millis * 1_000_000)
+    }
+
+    /// Sends `count` packets, 1 ms apart, each with its index as cargo.
+    fn send(sent: &mut Sent, log: &mut Log, count: u64) {
+        for index in 0..count {
+            sent.load(Cargo::Reliable { channel: ChannelId(1), length: 1, offset: index });
+            sent.depart(at(index), 100, true, true, Snapshot::default(), log);
+        }
+    }
+
+    /// Acknowledges `low..=high`, whose distance is below 128.
+    fn ack(sent: &mut Sent, log: &mut Log, now: Mono, low: u64, high: u64) {
+        let bytes = [4, 0, high as u8, (high >> 8) as u8, (high >> 16) as u8, 0, 0, (high.wrapping_sub(low)) as u8];
+        let head = Head::parse(&mut Reader::new(&bytes), 0, sent.next()).unwrap();
+        let ack = head.ack.unwrap();
+        sent.check(&ack).unwrap();
+        sent.acknowledge(&ack, log);
+        sent.detect(now, DELAY, KEEP, log);
+    }
+
+    #[test]
+    fn a_packet_is_lost_when_three_later_ones_have_arrived_or_enough_time_has_passed() {
+        for first in [0, (1 << 24) - 3, (1 << 63) - 3, u64::MAX - 3] {
+            let (mut sent, mut log) = (Sent::new(first), Log::default());
+            send(&mut sent, &mut log, 6);
+            let number = |index: u64| first.wrapping_add(index);
+            ack(&mut sent, &mut log, at(50), number(2), number(2));
+            assert_eq!((log.lost, sent.loss_at()), (0, Some(at(100))), "two and one before it may only be late");
+            ack(&mut sent, &mut log, at(51), number(3), number(3));
+            assert_eq!((log.lost, &log.resent[..], sent.loss_at()), (1, &[0][..], Some(at(101))));
+            sent.detect(at(101), DELAY, KEEP, &mut log);
+            assert_eq!((log.lost, &log.resent[..]), (2, &[0, 1][..]));
+            assert_eq!((sent.in_flight(), sent.bytes_in_flight(), sent.reliable_in_flight()), (2, 200, 2));
+        }
+    }
+
+    #[test]
+    fn a_late_ack_of_a_lost_packet_counts_and_teaches_patience() {
+        let (mut sent, mut log) = (Sent::new(0), Log::default());
+        send(&mut sent, &mut log, 20);
+        ack(&mut sent, &mut log, at(30), 6, 6);
+        assert_eq!(log.lost, 4);
+        ack(&mut sent, &mut log, at(31), 0, 5);
+        assert_eq!(log.acked.iter().filter(|was_lost| **was_lost).count(), 4);
+        assert_eq!(log.delivered.len(), 7);
+        // Now six are needed where three were enough.
+        ack(&mut sent, &mut log, at(32), 12, 12);
+        assert_eq!(log.lost, 4);
+        ack(&mut sent, &mut log, at(33), 14, 14);
+        assert_eq!(log.lost, 5);
+    }
+
+    #[test]
+    fn what_is_requeued_as_a_probe_is_not_resent_again_when_it_is_given_up() {
+        let (mut sent, mut log) = (Sent::new(0), Log::default());
+        send(&mut sent, &mut log, 8);
+        sent.requeue_oldest(2, &mut log);
+        assert_eq!((&log.resent[..], log.lost), (&[0, 1][..], 0));
+        ack(&mut sent, &mut log, at(20), 7, 7);
+        assert_eq!((&log.resent[..], log.lost), (&[0, 1, 2, 3, 4][..], 5));
+    }
+
+    #[test]
+    fn the_history_is_bounded_and_what_falls_out_counts_as_lost() {
+        let (mut sent, mut log) = (Sent::new(0), Log::default());
+        send(&mut sent, &mut log, 2 * HISTORY as u64);
+        assert_eq!((log.lost, sent.in_flight(), sent.packets.len()), (HISTORY, HISTORY, HISTORY));
+        assert!(sent.heap() <= Sent::heap_cap());
+        let top = sent.next() - 1;
+        ack(&mut sent, &mut log, at(5000), top, top);
+        assert_eq!(sent.in_flight(), 0);
+    }
+
+    #[test]
+    fn everything_settled_is_forgotten() {
+        let (mut sent, mut log) = (Sent::new(0), Log::default());
+        for _ in 0..50 {
+            send(&mut sent, &mut log, 10);
+            sent.depart(at(10), 30, false, false, Snapshot::default(), &mut log);
+            let top = sent.next() - 2;
+            ack(&mut sent, &mut log, at(20), top - 9, top);
+        }
+        assert!(sent.packets.len() <= 2, "{}", sent.packets.len());
+        assert_eq!(log.delivered.len(), 500);
+        sent.trim();
+        assert_eq!((sent.packets.capacity(), sent.cargo.capacity()), (0, 0));
     }
 }

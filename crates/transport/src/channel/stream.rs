@@ -1,16 +1,21 @@
 //! The receiving end of a reliable ordered channel.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 use super::codec::{Reader, varint_len_from};
+use super::memory::append;
 use super::number::{expand, is_before, later};
 use super::wire::INITIAL_WINDOW;
 use super::{ChannelId, Violation};
 
+/// The most bytes of a message's length.
+const MAX_HEADER: usize = 4;
+
 /// Per this many bytes of window, one piece may wait for others before it. One more is not acknowledged.
 const WINDOW_PER_PIECE: usize = 256;
 
-/// Byte buffers of up to 16 times this size grow by no more at once: a packet never makes more memory grow than a small
-/// multiple of what arrived.
-const STEP: usize = 4096;
+/// By how many the list of pieces grows.
+const PIECES_STEP: usize = 32;
 
 /// Whether data was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +168,7 @@ impl StreamReceiver {
     /// Moves `count` bytes, which are there, to `partial`.
     fn keep(&mut self, bytes: &mut &[u8], count: usize) {
         let Some((kept, rest)) = bytes.split_at_checked(count) else { return };
-        append(&mut self.partial, kept);
+        append(&mut self.partial, kept, self.max_message + MAX_HEADER);
         *bytes = rest;
     }
 
@@ -202,11 +207,13 @@ impl StreamReceiver {
     /// Keeps bytes that none of `pieces` has, before the piece at `index`. Returns how many pieces that added; `None`
     /// if there is no room.
     fn insert(&mut self, index: usize, start: u64, bytes: &[u8]) -> Option<usize> {
-        let room = self.window.max(INITIAL_WINDOW);
+        let room = self.window;
         if self.stashed + bytes.len() > room {
             return None;
         }
-        if self.stash.len() > 2 * self.stashed + STEP {
+        // An eighth of the room may be bytes of pieces that are gone, so that this does not happen too often.
+        let most = room + room / 8;
+        if self.stash.len() + bytes.len() > most {
             self.compact();
         }
         let at = self.stash.len();
@@ -220,21 +227,20 @@ impl StreamReceiver {
             }
             _ if full => return None,
             _ => {
+                if self.pieces.len() == self.pieces.capacity() {
+                    self.pieces.reserve_exact(PIECES_STEP);
+                }
                 self.pieces.insert(index, Piece { start, length: bytes.len() as u32, at: at as u32 });
                 1
             }
         };
-        append(&mut self.stash, bytes);
+        append(&mut self.stash, bytes, most);
         self.stashed += bytes.len();
         Some(added)
     }
 
     /// Processes what has waited and need not wait any more.
-    fn process_stash(
-        &mut self,
-        channel: ChannelId,
-        sink: &mut dyn FnMut(ChannelId, &[u8]),
-    ) -> Result<(), Violation> {
+    fn process_stash(&mut self, channel: ChannelId, sink: &mut dyn FnMut(ChannelId, &[u8])) -> Result<(), Violation> {
         if self.pieces.is_empty() {
             return Ok(());
         }
@@ -282,18 +288,131 @@ impl StreamReceiver {
         self.partial.shrink_to_fit();
     }
 
+    /// The most that [`heap`](Self::heap) can be.
+    pub(super) fn heap_cap(window: usize, max_message: usize) -> usize {
+        let pieces = (window / WINDOW_PER_PIECE + PIECES_STEP) * size_of::<Piece>();
+        window + window / 8 + pieces + max_message + MAX_HEADER
+    }
+
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
         self.pieces.capacity() * size_of::<Piece>() + self.stash.capacity() + self.partial.capacity()
     }
 }
 
-/// Appends; the buffer's memory grows by what arrived, then by doubling, then by [`STEP`]s, then by halves.
-pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
-    if buffer.capacity() - buffer.len() < bytes.len() {
-        let capacity = buffer.capacity();
-        let step = if capacity < 16 * STEP { capacity.min(STEP) } else { capacity / 2 };
-        buffer.reserve_exact(step.max(bytes.len()));
+#[cfg(test)]
+mod tests {
+    use super::super::codec::{varint, varint_len};
+    use super::*;
+    use crate::{Random, SeededRandom};
+
+    const CHANNEL: ChannelId = ChannelId(1);
+
+    fn handle(stream: &mut StreamReceiver, at: u64, bytes: &[u8], got: &mut Vec<Vec<u8>>) -> Result<Taken, Violation> {
+        stream.handle(CHANNEL, at as u32 & 0xff_ffff, bytes, &mut |_, message| got.push(message.to_vec()))
     }
-    buffer.extend_from_slice(bytes);
+
+    fn row(messages: &[Vec<u8>]) -> Vec<u8> {
+        let mut row = Vec::new();
+        for message in messages {
+            row.extend_from_slice(&varint(message.len() as u32)[..varint_len(message.len() as u32)]);
+            row.extend_from_slice(message);
+        }
+        row
+    }
+
+    #[test]
+    fn messages_come_out_in_order_however_the_stream_is_cut_repeated_and_shuffled() {
+        for seed in 0..1500 {
+            let mut random = SeededRandom::new(seed);
+            let first = [0, (1 << 24) - 3000, (1 << 32) - 3000, u64::MAX - 3000][seed as usize % 4];
+            let messages: Vec<Vec<u8>> = (0..random.below(40))
+                .map(|index| {
+                    let most = if random.chance(0.1) { 6000 } else { 200 };
+                    let length = random.below(most) as usize;
+                    (0..length).map(|at| (at as u64 * 7 + index) as u8).collect()
+                })
+                .collect();
+            let row = row(&messages);
+            let mut pieces = Vec::new();
+            let mut at = 0;
+            while at < row.len() {
+                let length = (1 + random.below(1200) as usize).min(row.len() - at);
+                // Some overlap what comes before, some come twice.
+                let back = (random.below(30) as usize).min(at);
+                pieces.push((at - back, length + back));
+                if random.chance(0.2) {
+                    pieces.push((at, length));
+                }
+                at += length;
+            }
+            for index in 0..pieces.len() {
+                let other = (index + random.below(12) as usize).min(pieces.len() - 1);
+                pieces.swap(index, other);
+            }
+            let mut stream = StreamReceiver::new(first, 64 << 10, 6000);
+            let mut got = Vec::new();
+            for (at, length) in pieces {
+                let start = first.wrapping_add(at as u64);
+                let taken = handle(&mut stream, start, &row[at..at + length], &mut got);
+                assert_eq!(taken, Ok(Taken::Yes), "seed {seed}");
+                assert!(messages.starts_with(&got), "seed {seed}");
+            }
+            assert_eq!(got.len(), messages.len(), "seed {seed}");
+            assert_eq!((stream.stashed, stream.pieces.len(), stream.stash.len()), (0, 0, 0), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn data_beyond_the_window_is_a_violation() {
+        let mut stream = StreamReceiver::new(0, 64 << 10, 1000);
+        let mut got = Vec::new();
+        assert_eq!(handle(&mut stream, (64 << 10) - 1, &[1], &mut got), Ok(Taken::Yes));
+        assert_eq!(handle(&mut stream, 64 << 10, &[1], &mut got), Err(Violation::WindowExceeded));
+    }
+
+    #[test]
+    fn the_window_moves_with_what_was_processed_and_is_told_in_steps() {
+        let mut stream = StreamReceiver::new(0, 64 << 10, 1000);
+        let mut got = Vec::new();
+        let zeros = [0; 1024];
+        for packet in 0..15 {
+            handle(&mut stream, packet * 1024, &zeros, &mut got).unwrap();
+            assert!(!stream.wants_window());
+        }
+        handle(&mut stream, 15 * 1024, &zeros, &mut got).unwrap();
+        assert!(stream.wants_window());
+        assert_eq!(stream.take_window(), (64 << 10) + (16 << 10));
+        assert!(!stream.wants_window());
+        stream.on_window_lost();
+        assert!(stream.wants_window());
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_a_violation_before_any_of_it_is_kept() {
+        let mut stream = StreamReceiver::new(0, 64 << 10, 1000);
+        let mut got = Vec::new();
+        let length = varint(1001);
+        assert_eq!(handle(&mut stream, 0, &length[..2], &mut got), Err(Violation::MessageTooLarge));
+        assert_eq!(stream.heap(), 0);
+        let mut stream = StreamReceiver::new(0, 64 << 10, 1000);
+        assert_eq!(handle(&mut stream, 0, &[0xff], &mut got), Err(Violation::MalformedStream));
+    }
+
+    #[test]
+    fn what_is_over_the_cap_is_refused_and_what_fits_is_kept() {
+        let mut stream = StreamReceiver::new(0, 64 << 10, 64 << 10);
+        let mut got = Vec::new();
+        let mut refused = 0;
+        for hole in (1..60_000).step_by(2) {
+            refused += usize::from(handle(&mut stream, hole, &[0], &mut got) == Ok(Taken::No));
+        }
+        assert_eq!(stream.pieces.len(), 256);
+        assert_eq!(refused, 30_000 - 256);
+        // Filling the holes lets the rest in again.
+        for at in 0..60_000 {
+            assert_eq!(handle(&mut stream, at, &[0], &mut got), Ok(Taken::Yes));
+        }
+        assert_eq!(got.len(), 60_000);
+    }
 }

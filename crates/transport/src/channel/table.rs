@@ -42,6 +42,16 @@ pub enum Side {
     Client,
 }
 
+impl Side {
+    /// The other end.
+    pub(super) const fn peer(self) -> Self {
+        match self {
+            Self::Server => Self::Client,
+            Self::Client => Self::Server,
+        }
+    }
+}
+
 /// One channel. Both ends must agree on `kind`, `fragmented` and the two size limits; they are part of the protocol
 /// record ([`ChannelTable::encode`]). The rest concerns only the end that sends.
 #[derive(Clone, Debug, PartialEq, Eq)]

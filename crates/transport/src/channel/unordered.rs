@@ -1,15 +1,21 @@
 //! The receiving end of a reliable unordered channel.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
+use super::frame::Fragment;
 use super::number::{expand, is_before};
 use super::partial::Partial;
 use super::stream::Taken;
-use super::wire::{FRAGMENT_BYTES, Fragment, INITIAL_WINDOW, UNORDERED_MESSAGES};
+use super::wire::{FRAGMENT_BYTES, INITIAL_WINDOW, UNORDERED_MESSAGES};
 use super::{ChannelId, Violation};
 
 const WORDS: usize = UNORDERED_MESSAGES as usize / 64;
 
 /// Incomplete messages. A correct sender has fewer under way: each has more than a packet's worth of the window.
 const MAX_PARTIALS: usize = 64;
+
+/// What an incomplete message takes beside its bytes, at most: itself and its lists.
+const PARTIAL: usize = 1024;
 
 /// Hands each message up as soon as it is complete, once.
 #[derive(Debug)]
@@ -29,8 +35,12 @@ impl UnorderedReceiver {
     pub(super) fn new(first: u64, max_message: usize) -> Self {
         // What a correct sender keeps under way is the window, or one message of any size. A last fragment that came
         // early takes a whole slot.
-        let cap = INITIAL_WINDOW.max(max_message) + MAX_PARTIALS * FRAGMENT_BYTES;
+        let cap = Self::bytes_cap(max_message);
         Self { floor: first, delivered: [0; WORDS], partials: Vec::new(), spare: Vec::new(), cap }
+    }
+
+    fn bytes_cap(max_message: usize) -> usize {
+        INITIAL_WINDOW.max(max_message) + MAX_PARTIALS * FRAGMENT_BYTES
     }
 
     /// The message of this truncated id, unless it has been delivered already.
@@ -97,6 +107,10 @@ impl UnorderedReceiver {
         let index = known.unwrap_or_else(|| {
             let mut partial = self.spare.pop().unwrap_or_default();
             partial.reset(fragment.count);
+            if self.partials.len() == self.partials.capacity() {
+                // One by one: a doubling would be more than a packet may cost.
+                self.partials.reserve_exact(4);
+            }
             self.partials.push((id, partial));
             self.partials.len() - 1
         });
@@ -118,6 +132,12 @@ impl UnorderedReceiver {
         self.partials.shrink_to_fit();
     }
 
+    /// The most that [`heap`](Self::heap) can be: a buffer may be half as large again as what it holds, and a spare one
+    /// may be kept.
+    pub(super) fn heap_cap(max_message: usize) -> usize {
+        Self::bytes_cap(max_message) * 3 / 2 + max_message + MAX_PARTIALS * PARTIAL
+    }
+
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
         let parts = self.partials.iter().map(|(_, partial)| partial).chain(&self.spare);
@@ -129,4 +149,54 @@ impl UnorderedReceiver {
 
 fn place(id: u64) -> (usize, u32) {
     ((id / 64) as usize % WORDS, (id % 64) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANNEL: ChannelId = ChannelId(3);
+
+    #[test]
+    fn messages_are_delivered_at_once_and_once() {
+        for first in [0, u64::MAX - 100, (1 << 16) - 100] {
+            let mut receiver = UnorderedReceiver::new(first, 10_000);
+            let mut got = Vec::new();
+            for round in 0..20u64 {
+                for index in (0..100u64).rev() {
+                    let id = first.wrapping_add(round * 100 + index);
+                    for _ in 0..2 {
+                        let taken = receiver.handle_message(CHANNEL, id as u16, &[], &mut |_, _| got.push(id)).unwrap();
+                        assert_eq!(taken, Taken::Yes);
+                    }
+                }
+            }
+            assert_eq!(got.len(), 2000);
+            assert_eq!(receiver.floor, first.wrapping_add(2000));
+        }
+    }
+
+    #[test]
+    fn a_message_beyond_the_window_is_a_violation() {
+        let mut receiver = UnorderedReceiver::new(0, 10_000);
+        assert_eq!(receiver.handle_message(CHANNEL, 255, &[], &mut |_, _| {}), Ok(Taken::Yes));
+        assert_eq!(receiver.handle_message(CHANNEL, 256, &[], &mut |_, _| {}), Err(Violation::WindowExceeded));
+    }
+
+    #[test]
+    fn incomplete_messages_are_bounded_in_number_and_bytes() {
+        let mut receiver = UnorderedReceiver::new(0, 64 << 10);
+        let cap = UnorderedReceiver::heap_cap(64 << 10);
+        let mut refused = 0;
+        for id in 0..256 {
+            for index in 0..3 {
+                let fragment = Fragment { id, index, count: 4, bytes: &[0; FRAGMENT_BYTES] };
+                let taken = receiver.handle_fragment(CHANNEL, &fragment, &mut |_, _| {}).unwrap();
+                refused += usize::from(taken == Taken::No);
+                assert!(receiver.heap() <= cap);
+            }
+        }
+        assert!(refused > 500, "{refused}");
+        assert_eq!(receiver.partials.len(), 41);
+    }
 }

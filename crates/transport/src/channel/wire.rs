@@ -53,10 +53,11 @@
 //! **Probe** says nothing and asks for an ack. **Close** has code u32, text length u8 and UTF-8 text: the sender has
 //! ended the connection, and why. **Close-ack** answers every close.
 
-use super::codec::{Reader, Writer, varint_len};
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
+use super::Violation;
+use super::codec::{Reader, Writer};
 use super::number::expand;
-use super::{ChannelConfig, ChannelId, ChannelKind, ChannelTable, Violation};
-use crate::DisconnectReason;
 
 /// Bytes of every fragment but the last: with its head, a packet's head and a short ack it fills a packet.
 pub(super) const FRAGMENT_BYTES: usize = 1120;
@@ -83,17 +84,6 @@ pub(super) const DELAY_UNIT: u64 = 8_000;
 
 const NUMBER_LENGTH: u8 = 0b11;
 pub(super) const HAS_ACK: u8 = 0b100;
-
-const MESSAGE: u8 = 0;
-const STREAM: u8 = 2;
-const FRAGMENT: u8 = 4;
-const WINDOW: u8 = 6;
-const CONTROL: u8 = 7;
-const LONG_CHANNEL: u8 = 31;
-
-const PROBE: u8 = 0;
-const CLOSE: u8 = 1;
-const CLOSE_ACK: u8 = 2;
 
 /// What stands before the frames.
 #[derive(Clone, Copy, Debug)]
@@ -158,118 +148,6 @@ impl<'a> Ack<'a> {
     }
 }
 
-/// One frame whose channel exists and fits its kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame<'a> {
-    Message { channel: ChannelId, id: Option<u16>, bytes: &'a [u8] },
-    Stream { channel: ChannelId, offset: u32, bytes: &'a [u8] },
-    Fragment { channel: ChannelId, fragment: Fragment<'a> },
-    Window { channel: ChannelId, limit: u32 },
-    Probe,
-    Close(DisconnectReason),
-    CloseAck,
-}
-
-/// One piece of a message; `index` is below `count`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fragment<'a> {
-    pub(super) id: u16,
-    pub(super) index: u32,
-    pub(super) count: u32,
-    pub(super) bytes: &'a [u8],
-}
-
-/// Whether messages of this channel carry an id.
-pub(super) fn has_id(channel: &ChannelConfig) -> bool {
-    match channel.kind {
-        ChannelKind::ReliableUnordered => true,
-        ChannelKind::UnreliableSequenced => channel.fragmented,
-        ChannelKind::Unreliable | ChannelKind::ReliableOrdered => false,
-    }
-}
-
-/// Pieces of a message of `length` bytes, at least 1.
-pub(super) const fn fragments(length: usize) -> usize {
-    if length == 0 { 1 } else { length.div_ceil(FRAGMENT_BYTES) }
-}
-
-impl<'a> Frame<'a> {
-    /// Reads one frame. `max_message` gives the limit of a channel in this direction.
-    pub(super) fn parse(
-        reader: &mut Reader<'a>,
-        channels: &ChannelTable,
-        max_message: impl Fn(&ChannelConfig) -> usize,
-    ) -> Result<Self, Violation> {
-        let head = reader.u8()?;
-        let (kind, low) = (head >> 5, head & LONG_CHANNEL);
-        if kind == CONTROL {
-            return Self::parse_control(reader, low);
-        }
-        let channel = ChannelId(if low == LONG_CHANNEL { reader.u8()? } else { low });
-        let config = channels.get(channel).ok_or(Violation::UnknownChannel)?;
-        let ordered = config.kind == ChannelKind::ReliableOrdered;
-        let to_end = kind & 1 != 0;
-        match kind & !1 {
-            MESSAGE if !ordered => {
-                let id = if has_id(config) { Some(reader.uint(2)? as u16) } else { None };
-                let bytes = payload(reader, to_end)?;
-                if bytes.len() > max_message(config) {
-                    return Err(Violation::MessageTooLarge);
-                }
-                Ok(Self::Message { channel, id, bytes })
-            }
-            STREAM if ordered => {
-                let offset = reader.uint(3)? as u32;
-                Ok(Self::Stream { channel, offset, bytes: payload(reader, to_end)? })
-            }
-            FRAGMENT if !ordered && config.fragmented => {
-                let id = reader.uint(2)? as u16;
-                let (index, count) = (reader.varint()?, reader.varint()?);
-                if count == 0 || count as usize > fragments(max_message(config)) {
-                    return Err(Violation::FragmentCount);
-                }
-                if index >= count {
-                    return Err(Violation::FragmentIndex);
-                }
-                let bytes = payload(reader, to_end)?;
-                let fits = if index + 1 < count {
-                    bytes.len() == FRAGMENT_BYTES
-                } else {
-                    (1..=FRAGMENT_BYTES).contains(&bytes.len())
-                        && (count as usize - 1) * FRAGMENT_BYTES + bytes.len() <= max_message(config)
-                };
-                if !fits {
-                    return Err(Violation::FragmentSize);
-                }
-                Ok(Self::Fragment { channel, fragment: Fragment { id, index, count, bytes } })
-            }
-            WINDOW if ordered && !to_end => Ok(Self::Window { channel, limit: reader.uint(3)? as u32 }),
-            _ => Err(Violation::WrongChannelKind),
-        }
-    }
-
-    fn parse_control(reader: &mut Reader<'a>, what: u8) -> Result<Self, Violation> {
-        match what {
-            PROBE => Ok(Self::Probe),
-            CLOSE => {
-                let (reason, rest) = DisconnectReason::decode(reader.rest()).ok_or(Violation::MalformedClose)?;
-                *reader = Reader::new(rest);
-                Ok(Self::Close(reason))
-            }
-            CLOSE_ACK => Ok(Self::CloseAck),
-            _ => Err(Violation::UnknownFrame),
-        }
-    }
-}
-
-fn payload<'a>(reader: &mut Reader<'a>, to_end: bool) -> Result<&'a [u8], Violation> {
-    if to_end {
-        return Ok(reader.rest());
-    }
-    let length = reader.varint()?;
-    reader.bytes(length as usize)
-}
-
 /// How much of the packet number must travel so that the peer can tell which it is.
 pub(super) fn number_len(number: u64, acked: u64) -> usize {
     // Twice the distance, rounded up to whole bytes; RFC 9000, appendix A.2.
@@ -288,85 +166,44 @@ pub(super) fn write_head(writer: &mut Writer<'_>, number: u64, acked: u64) {
     writer.uint(number, length);
 }
 
-/// What a frame with bytes says before them.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Carrier {
-    Message { id: Option<u16> },
-    Stream { offset: u64 },
-    Fragment { id: u16, index: u32, count: u32 },
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Carrier {
-    /// Bytes of the frame's head, without the length of what it carries.
-    pub(super) fn head_len(self, channel: ChannelId) -> usize {
-        let body = match self {
-            Self::Message { id } => 2 * usize::from(id.is_some()),
-            Self::Stream { .. } => 3,
-            Self::Fragment { index, count, .. } => 2 + varint_len(index) + varint_len(count),
-        };
-        channel_head_len(channel) + body
-    }
-
-    /// Writes the frame's head and returns where its `length` bytes belong. It must have been checked that they fit
-    /// beside the head; the length is left out where the frame fills the packet.
-    pub(super) fn write<'w>(self, writer: &'w mut Writer<'_>, channel: ChannelId, length: usize) -> &'w mut [u8] {
-        let filled = self.head_len(channel) + varint_len(length as u32) + length > writer.room();
-        let (kind, to_end) = match self {
-            Self::Message { .. } => (MESSAGE, filled),
-            Self::Stream { .. } => (STREAM, filled),
-            Self::Fragment { .. } => (FRAGMENT, filled),
-        };
-        write_channel_head(writer, kind | u8::from(to_end), channel);
-        match self {
-            Self::Message { id: None } => {}
-            Self::Message { id: Some(id) } => writer.uint(u64::from(id), 2),
-            Self::Stream { offset } => writer.uint(offset, 3),
-            Self::Fragment { id, index, count } => {
-                writer.uint(u64::from(id), 2);
-                writer.varint(index);
-                writer.varint(count);
+    #[test]
+    fn a_packet_number_is_found_again_as_long_as_the_peer_is_not_too_far_behind() {
+        for number in [0, 5, 1 << 16, (1 << 24) + 3, 1 << 40, u64::MAX] {
+            for behind in [0u64, 1, 63, 64, 8_000, 16_383, 16_384, 1 << 20, 1 << 22] {
+                let mut buf = [0; 5];
+                let mut writer = Writer::new(&mut buf);
+                write_head(&mut writer, number, number.wrapping_sub(behind));
+                let length = writer.len();
+                // The peer may have seen anything from what it acknowledged to the number before.
+                for expected in [number.wrapping_sub(behind), number.wrapping_sub(behind / 2), number] {
+                    let head = Head::parse(&mut Reader::new(&buf[..length]), expected, 0).unwrap();
+                    assert_eq!(head.number, number, "{behind} behind, expected {expected}");
+                }
             }
         }
-        if to_end {
-            writer.end_after(length);
-        } else {
-            writer.varint(length as u32);
-        }
-        writer.take(length)
     }
-}
 
-/// Bytes of a window frame.
-pub(super) const fn window_len(channel: ChannelId) -> usize {
-    channel_head_len(channel) + 3
-}
-
-pub(super) fn write_window(writer: &mut Writer<'_>, channel: ChannelId, limit: u64) {
-    write_channel_head(writer, WINDOW, channel);
-    writer.uint(limit, 3);
-}
-
-pub(super) fn write_probe(writer: &mut Writer<'_>) {
-    writer.u8(CONTROL << 5 | PROBE);
-}
-
-pub(super) fn write_close_ack(writer: &mut Writer<'_>) {
-    writer.u8(CONTROL << 5 | CLOSE_ACK);
-}
-
-/// `reason` is encoded already.
-pub(super) fn write_close(writer: &mut Writer<'_>, reason: &[u8]) {
-    writer.u8(CONTROL << 5 | CLOSE);
-    writer.bytes(reason);
-}
-
-const fn channel_head_len(channel: ChannelId) -> usize {
-    if channel.0 < LONG_CHANNEL { 1 } else { 2 }
-}
-
-fn write_channel_head(writer: &mut Writer<'_>, kind: u8, channel: ChannelId) {
-    writer.u8(kind << 5 | channel.0.min(LONG_CHANNEL));
-    if channel.0 >= LONG_CHANNEL {
-        writer.u8(channel.0);
+    #[test]
+    fn an_ack_tells_its_ranges_and_nothing_else() {
+        // flags, number, largest 1000, delay 2, two more ranges: 4 received; 2 missing; 1 received; 1 missing; 3 received.
+        let bytes = [0x04, 9, 0xe8, 3, 0, 2, 2, 3, 1, 0, 0, 2, 0xe0];
+        let mut reader = Reader::new(&bytes);
+        let head = Head::parse(&mut reader, 9, 1001).unwrap();
+        let ack = head.ack.unwrap();
+        assert_eq!((head.number, ack.largest, ack.delay), (9, 1000, 2));
+        assert_eq!(ack.ranges().collect::<Vec<_>>(), [(997, 1000), (994, 994), (990, 992)]);
+        assert_eq!(reader.rest(), [0xe0]);
+        for length in 0..bytes.len() - 1 {
+            assert_eq!(Head::parse(&mut Reader::new(&bytes[..length]), 9, 1001).map(|_| ()), Err(Violation::Truncated));
+        }
+        let mut many = bytes;
+        many[6] = 32;
+        assert_eq!(Head::parse(&mut Reader::new(&many), 9, 1001).map(|_| ()), Err(Violation::TooManyAckRanges));
+        many[0] = 0x0c;
+        assert_eq!(Head::parse(&mut Reader::new(&many), 9, 1001).map(|_| ()), Err(Violation::ReservedBits));
     }
 }

@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub struct ClientConfig {
 }
 
 /// What a client shows the server.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Credentials {
     /// What a back-end issued. Good for one connection.
     Token(Box<ConnectToken>),
@@ -55,6 +56,17 @@ pub enum Credentials {
         /// Data for the server; nobody checks it.
         user_data: Box<[u8; 256]>,
     },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(token) => f.debug_tuple("Token").field(token).finish(),
+            Self::JoinCode { client_id, .. } => {
+                f.debug_struct("JoinCode").field("client_id", client_id).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 /// Why a client does not even try.

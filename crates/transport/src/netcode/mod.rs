@@ -25,6 +25,9 @@ mod challenge;
 pub mod client;
 mod consumed;
 pub mod counters;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod join_code;
 mod keys;
 mod packet;

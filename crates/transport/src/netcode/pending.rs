@@ -57,17 +57,15 @@ pub(crate) enum Inserted {
     TooMany,
 }
 
-/// The table of handshakes. It is allocated at once and never grows by what strangers do; looking for an address or a
-/// token is a scan over one array of 8-byte fingerprints.
+/// The table of handshakes. It is allocated at once and never grows by what strangers do; an address or a token is found
+/// through chains whose places are secret, so nobody can make one of them long.
 #[derive(Debug)]
 pub(crate) struct Pending {
     slots: Vec<Option<Slot>>,
-    /// Secret hashes of the slots' addresses; 0 where a slot is free.
-    addresses: Vec<u64>,
-    /// The beginnings of the slots' MACs; whatever where a slot is free.
-    tokens: Vec<u64>,
+    free: Vec<usize>,
+    by_address: Chains,
+    by_token: Chains,
     secret: KeyedState,
-    count: usize,
     high_water: usize,
     next_stamp: u64,
     /// No handshake ends before this; `None` if there are none.
@@ -78,27 +76,70 @@ pub(crate) struct Pending {
 struct Slot {
     stamp: u64,
     key: AddressKey,
+    /// Secret hashes of address and token.
+    address_hash: u64,
+    token_hash: u64,
     handshake: Handshake,
+}
+
+/// Which slots may hold what has a given hash.
+#[derive(Debug)]
+struct Chains {
+    /// The first slot of each chain.
+    heads: Vec<Option<usize>>,
+    /// The slot after each slot.
+    next: Vec<Option<usize>>,
+}
+
+impl Chains {
+    fn new(slots: usize) -> Self {
+        Self { heads: vec![None; slots], next: vec![None; slots] }
+    }
+
+    fn of(&self, hash: u64) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.heads[self.chain(hash)], |&slot| self.next[slot])
+    }
+
+    fn insert(&mut self, hash: u64, slot: usize) {
+        let chain = self.chain(hash);
+        self.next[slot] = self.heads[chain].replace(slot);
+    }
+
+    fn remove(&mut self, hash: u64, slot: usize) {
+        let after = self.next[slot].take();
+        let before = self.of(hash).find(|&other| self.next[other] == Some(slot));
+        let chain = self.chain(hash);
+        match before {
+            Some(before) => self.next[before] = after,
+            None => self.heads[chain] = after,
+        }
+    }
+
+    fn chain(&self, hash: u64) -> usize {
+        hash as usize % self.heads.len()
+    }
 }
 
 impl Pending {
     pub(crate) fn new(capacity: usize, random: &mut dyn Random) -> Self {
-        let mut pending = Self {
-            slots: Vec::new(),
-            addresses: Vec::new(),
-            tokens: Vec::new(),
+        let capacity = capacity.max(1);
+        let mut slots = Vec::new();
+        slots.resize_with(capacity, || None);
+        Self {
+            slots,
+            // Lowest first: a table that is hardly used stays in few pages.
+            free: (0..capacity).rev().collect(),
+            by_address: Chains::new(capacity),
+            by_token: Chains::new(capacity),
             secret: KeyedState::new(random),
-            count: 0,
             high_water: 0,
             next_stamp: 0,
             earliest: None,
-        };
-        pending.set_capacity(capacity);
-        pending
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.slots.len() - self.free.len()
     }
 
     /// The most that were under way at once.
@@ -106,13 +147,18 @@ impl Pending {
         self.high_water
     }
 
-    /// Changes the size, which is at least one. Handshakes beyond a smaller one are forgotten.
+    /// Changes the size, which is at least one. Handshakes that are under way have to begin again.
     pub(crate) fn set_capacity(&mut self, capacity: usize) {
         let capacity = capacity.max(1);
+        if capacity == self.slots.len() {
+            return;
+        }
+        self.slots.clear();
         self.slots.resize_with(capacity, || None);
-        self.addresses.resize(capacity, 0);
-        self.tokens.resize(capacity, 0);
-        self.count = self.slots.iter().flatten().count();
+        self.free = (0..capacity).rev().collect();
+        self.by_address = Chains::new(capacity);
+        self.by_token = Chains::new(capacity);
+        self.earliest = None;
     }
 
     pub(crate) fn get(&self, id: HandshakeId) -> Option<&Handshake> {
@@ -125,13 +171,10 @@ impl Pending {
         (slot.stamp == id.stamp).then_some(&mut slot.handshake)
     }
 
-    /// The handshakes with `address`, oldest place first.
+    /// The handshakes with `address`.
     pub(crate) fn of_address(&self, address: SocketAddr) -> impl Iterator<Item = HandshakeId> {
         let key = AddressKey::new(address);
-        let fingerprint = self.fingerprint(key);
-        // Nobody is under way most of the time; a packet of this kind costs nothing then.
-        let all = if self.count == 0 { &[][..] } else { &self.addresses[..] };
-        all.iter().enumerate().filter(move |&(_, &other)| other == fingerprint).filter_map(move |(index, _)| {
+        self.by_address.of(self.secret.hash_one(key)).filter_map(move |index| {
             let slot = self.slots[index].as_ref()?;
             (slot.key == key).then_some(HandshakeId { index, stamp: slot.stamp })
         })
@@ -155,34 +198,22 @@ impl Pending {
         {
             return Inserted::TooMany;
         }
-        let mut evicted = false;
-        let free = self.addresses.iter().position(|&fingerprint| fingerprint == 0);
-        let index = free.unwrap_or_else(|| {
-            evicted = true;
-            let network = prefix(handshake.address);
-            let oldest = |same_network: bool| {
-                let slots = self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.as_ref()?)));
-                slots
-                    .filter(|(_, slot)| !same_network || prefix(slot.handshake.address) == network)
-                    .min_by_key(|(_, slot)| slot.stamp)
-                    .map(|(index, _)| index)
-            };
-            // The table has at least one slot, and none is free.
-            oldest(true).or_else(|| oldest(false)).unwrap_or(0)
-        });
+        let evicted = self.free.is_empty();
         if evicted {
-            self.clear(index);
+            self.evict_for(handshake.address);
         }
+        // Eviction has made room, if there was none.
+        let Some(index) = self.free.pop() else { return Inserted::TooMany };
         let key = AddressKey::new(handshake.address);
         let end = handshake.issued_at + HANDSHAKE_LIFE;
         self.earliest = Some(self.earliest.map_or(end, |earliest| earliest.min(end)));
-        self.addresses[index] = self.fingerprint(key);
-        self.tokens[index] = beginning(&handshake.mac);
+        let (address_hash, token_hash) = (self.secret.hash_one(key), self.secret.hash_one(handshake.mac));
+        self.by_address.insert(address_hash, index);
+        self.by_token.insert(token_hash, index);
         let stamp = self.next_stamp;
         self.next_stamp = self.next_stamp.wrapping_add(1);
-        self.slots[index] = Some(Slot { stamp, key, handshake });
-        self.count += 1;
-        self.high_water = self.high_water.max(self.count);
+        self.slots[index] = Some(Slot { stamp, key, address_hash, token_hash, handshake });
+        self.high_water = self.high_water.max(self.len());
         Inserted::Yes { id: HandshakeId { index, stamp }, evicted }
     }
 
@@ -219,30 +250,36 @@ impl Pending {
         ended
     }
 
-    fn clear(&mut self, index: usize) {
-        if self.slots[index].take().is_some() {
-            self.count -= 1;
+    /// Lets the oldest handshake of the network of `address` go, else the oldest of all.
+    fn evict_for(&mut self, address: SocketAddr) {
+        let network = prefix(address);
+        let oldest = |same_network: bool| {
+            let slots = self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.as_ref()?)));
+            slots
+                .filter(|(_, slot)| !same_network || prefix(slot.handshake.address) == network)
+                .min_by_key(|(_, slot)| slot.stamp)
+                .map(|(index, _)| index)
+        };
+        if let Some(index) = oldest(true).or_else(|| oldest(false)) {
+            self.clear(index);
         }
-        self.addresses[index] = 0;
+    }
+
+    fn clear(&mut self, index: usize) {
+        if let Some(slot) = self.slots[index].take() {
+            self.by_address.remove(slot.address_hash, index);
+            self.by_token.remove(slot.token_hash, index);
+            self.free.push(index);
+        }
     }
 
     /// The places of the handshakes of a token.
     fn of_token(&self, mac: &Tag) -> impl Iterator<Item = usize> {
-        let wanted = beginning(mac);
-        self.tokens.iter().zip(&self.slots).enumerate().filter_map(move |(index, (&token, slot))| {
-            (token == wanted && slot.as_ref()?.handshake.mac == *mac).then_some(index)
-        })
+        let is_this = |slot: &Slot| slot.handshake.mac == *mac;
+        self.by_token
+            .of(self.secret.hash_one(mac))
+            .filter(move |&index| self.slots[index].as_ref().is_some_and(is_this))
     }
-
-    fn fingerprint(&self, key: AddressKey) -> u64 {
-        // 0 stands for a free slot.
-        self.secret.hash_one(key) | 1
-    }
-}
-
-fn beginning(mac: &Tag) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *mac;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]
@@ -285,7 +322,7 @@ mod tests {
         let second = id(pending.insert(handshake("192.0.2.1:1", 2, 0), 4, 4));
         assert_eq!(pending.find("192.0.2.1:1".parse().unwrap(), &[2; 16]), Some(second));
         assert_eq!(pending.find("192.0.2.1:2".parse().unwrap(), &[2; 16]), None);
-        assert_eq!(pending.of_address("192.0.2.1:1".parse().unwrap()).collect::<Vec<_>>(), [first, second]);
+        assert_eq!(pending.of_address("192.0.2.1:1".parse().unwrap()).collect::<Vec<_>>(), [second, first]);
         pending.remove_token(&[1; 16]);
         assert!(pending.get(first).is_none());
         assert_eq!(pending.len(), 1);
@@ -333,6 +370,36 @@ mod tests {
         assert_eq!(pending.next_expiry(), Some(at(6000)));
         assert_eq!(pending.expire(at(6000)), 1);
         assert_eq!((pending.len(), pending.next_expiry()), (0, None));
+    }
+
+    #[test]
+    fn any_coming_and_going_keeps_the_table_consistent() {
+        let mut random = SeededRandom::new(7);
+        let mut pending = pending(16);
+        let mut alive: Vec<(String, u8)> = Vec::new();
+        for round in 0..5_000 {
+            let (address, mac) = (format!("192.0.2.{}:1", random.below(12)), random.below(12) as u8);
+            if random.chance(0.3) {
+                pending.remove_token(&[mac; 16]);
+                alive.retain(|(_, other)| *other != mac);
+            } else if pending.len() < 16 && !alive.contains(&(address.clone(), mac)) {
+                let inserted = pending.insert(handshake(&address, mac, round), 99, 99);
+                assert!(matches!(inserted, Inserted::Yes { evicted: false, .. }));
+                alive.push((address, mac));
+            }
+            assert_eq!(pending.len(), alive.len());
+            for (address, mac) in &alive {
+                assert!(pending.find(address.parse().unwrap(), &[*mac; 16]).is_some());
+            }
+            let listed: usize =
+                (0..12).map(|last| pending.of_address(format!("192.0.2.{last}:1").parse().unwrap()).count()).sum();
+            assert_eq!(listed, alive.len());
+        }
+    }
+
+    #[test]
+    fn a_handshake_is_small() {
+        assert!(size_of::<Option<Slot>>() <= 560, "{}", size_of::<Option<Slot>>());
     }
 
     #[test]

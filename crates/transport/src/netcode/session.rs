@@ -141,7 +141,7 @@ mod tests {
         let (mut left, mut right) = pair(0);
         let mut buf = [0; 64];
         let length = left.seal_small(at(1), PacketType::Payload, &mut buf, b"hello").unwrap();
-        assert_eq!(open(&mut right, at(2), &mut buf.clone()[..length]), Ok(5));
+        assert_eq!(open(&mut right, at(2), &mut { buf }[..length]), Ok(5));
         assert_eq!(open(&mut right, at(3), &mut buf[..length]), Err(Counter::PacketReplay));
         assert_eq!(right.last_received, at(2));
     }

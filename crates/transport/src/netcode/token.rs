@@ -22,7 +22,7 @@ pub const CONNECT_TOKEN_BYTES: usize = 2048;
 const PRIVATE_TEXT: usize = PRIVATE_BYTES - TAG_BYTES;
 
 /// What [`ConnectToken::issue`] puts into a token.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct IssueRequest<'a> {
     /// Names the game and the key that is in force; see [`KeyRing`](super::KeyRing).
     pub protocol_id: u64,
@@ -54,6 +54,19 @@ impl<'a> IssueRequest<'a> {
             lifetime: super::TOKEN_LIFETIME,
             timeout: Duration::from_secs(10),
         }
+    }
+}
+
+impl fmt::Debug for IssueRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The user data is between the issuer and its servers: it stays out of logs.
+        f.debug_struct("IssueRequest")
+            .field("protocol_id", &format_args!("{:#018x}", self.protocol_id))
+            .field("client_id", &self.client_id)
+            .field("addresses", &self.addresses)
+            .field("lifetime", &self.lifetime)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -259,6 +272,12 @@ pub(crate) struct PrivateToken {
 impl PrivateToken {
     fn seal(&self, out: &mut [u8; PRIVATE_BYTES], protocol_id: u64, expiry: u64, nonce: &[u8; 24], key: &Key) {
         let (text, tag) = out.split_at_mut(PRIVATE_TEXT);
+        self.write(text);
+        tag.copy_from_slice(&seal_extended(key, nonce, &associated_data(protocol_id, expiry), text));
+    }
+
+    /// Writes what [`parse`](Self::parse) reads; the rest of `text` stays as it is.
+    pub(crate) fn write(&self, text: &mut [u8]) {
         let mut writer = Writer::new(text);
         writer.u64(self.identity.client_id);
         writer.u32(self.timeout.cast_unsigned());
@@ -266,7 +285,6 @@ impl PrivateToken {
         writer.put(self.client_to_server.as_bytes());
         writer.put(self.server_to_client.as_bytes());
         writer.put(&self.identity.user_data);
-        tag.copy_from_slice(&seal_extended(key, nonce, &associated_data(protocol_id, expiry), text));
     }
 
     /// The tag of a sealed token: unique per token, so it names the token.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::super::codec::Writer;
+use super::super::frame::{write_close, write_close_ack};
 use super::super::sent::Cargo;
-use super::super::wire::{write_close, write_close_ack, write_head};
+use super::super::wire::write_head;
 use super::super::{LinkEvent, wire};
 use super::Link;
 use crate::{DisconnectReason, Mono};
@@ -31,9 +32,14 @@ enum Phase {
     #[default]
     Open,
     /// What was queued reliably is delivered first.
-    Flushing { until: Mono },
+    Flushing {
+        until: Mono,
+    },
     /// The goodbye is repeated.
-    Saying { next: Mono, until: Mono },
+    Saying {
+        next: Mono,
+        until: Mono,
+    },
     Closed,
 }
 

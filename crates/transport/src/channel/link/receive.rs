@@ -1,10 +1,15 @@
 //! What arrives.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 use super::super::codec::Reader;
+use super::super::congestion::Seen;
+use super::super::frame::{Fragment, Frame};
 use super::super::lane::LaneKind;
+use super::super::rtt::MAX_DELAY;
 use super::super::stream::Taken;
-use super::super::wire::{Ack, DELAY_UNIT, Fragment, Frame, Head};
-use super::super::{ChannelId, Side, Violation};
+use super::super::wire::{Ack, DELAY_UNIT, Head};
+use super::super::{ChannelId, Violation};
 use super::Link;
 use crate::Mono;
 use std::time::Duration;
@@ -54,10 +59,7 @@ impl Link {
     }
 
     fn parse_frame<'p>(&self, reader: &mut Reader<'p>) -> Result<Frame<'p>, Violation> {
-        let peer = match self.config.side {
-            Side::Server => Side::Client,
-            Side::Client => Side::Server,
-        };
+        let peer = self.config.side.peer();
         Frame::parse(reader, &self.config.channels, |channel| channel.max_message(peer))
     }
 
@@ -157,16 +159,31 @@ impl Link {
 
     fn handle_ack(&mut self, now: Mono, ack: &Ack<'_>) {
         self.state.now = now;
+        let delay = Duration::from_nanos(u64::from(ack.delay) * DELAY_UNIT);
+        let tick = self.state.pacer.tick();
+        // Where we look only once per tick, that hides more than the peer's delay tells.
+        let known = if tick.is_some() { Duration::ZERO } else { delay.min(MAX_DELAY) };
+        self.state.acked_at = Mono::from_nanos(now.as_nanos().saturating_sub(known.as_nanos() as u64));
         let before = self.sent.in_flight();
         let newest = self.sent.acknowledge(ack, &mut self.state);
-        let delay = Duration::from_nanos(u64::from(ack.delay) * DELAY_UNIT);
-        let latest = newest.map(|sent_at| self.state.rtt.sample(now, now.since(sent_at), delay));
+        let latest = newest.map(|sent_at| now.since(sent_at));
+        if let Some(latest) = latest {
+            self.state.rtt.sample(now, latest, delay);
+        }
         if self.sent.in_flight() < before {
             self.timeouts = 0;
             self.probe_from = self.probe_from.max(now);
         }
         self.detect_losses(now);
-        self.state.congestion.on_ack_end(now, latest, &self.state.rtt, self.sent.bytes_in_flight());
+        let seen = Seen {
+            // What waited for data to ride with tells little of the path.
+            latest: latest.filter(|_| delay < self.config.max_ack_delay).map(|latest| latest.saturating_sub(delay)),
+            jitter: self.state.rtt.deviation().unwrap_or_default(),
+            tick,
+            loss_percent: (self.state.loss.share() * 100.0) as u64,
+            in_flight: self.sent.bytes_in_flight(),
+        };
+        self.state.congestion.on_ack_end(now, &seen);
     }
 
     /// After the end only the peer's goodbye is of interest: it repeats it until it hears that we have heard.

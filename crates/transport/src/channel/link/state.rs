@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 use super::super::congestion::Congestion;
 use super::super::lane::{Lane, LaneKind};
+use super::super::number::expand;
 use super::super::pacer::Pacer;
 use super::super::reassembly::Reassembly;
 use super::super::received::Received;
 use super::super::rtt::Rtt;
 use super::super::sent::{Cargo, Fates, Settled};
-use super::super::{ChannelId, LinkConfig, LinkEvent, LinkStats};
+use super::super::{ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt};
+use super::mask::Mask;
 use crate::{Mono, Random, SeededRandom};
 
 /// One number in this many to this many more is left out; `security.md` T-D5.
@@ -21,6 +23,8 @@ pub(super) struct State {
     pub(super) lanes: Vec<Lane>,
     /// Which lanes have something that could leave.
     busy: Mask,
+    /// Which lanes are reliable.
+    reliable: Mask,
     /// Which lanes want to tell the peer how much it may send.
     windows: Mask,
     /// What the lane that was served last has had: where lanes that get work again join in.
@@ -35,6 +39,8 @@ pub(super) struct State {
     pub(super) events: VecDeque<LinkEvent>,
     pub(super) loss: Loss,
     pub(super) counters: LinkStats,
+    /// The number of the next receipt.
+    pub(super) next_receipt: u64,
     /// Charged bytes of all reliable channels.
     pub(super) reliable_charged: usize,
     /// When reliable data arrived last, or began to wait.
@@ -43,15 +49,23 @@ pub(super) struct State {
     pub(super) goodbye_arrived: bool,
     /// The time of the call that is being processed.
     pub(super) now: Mono,
+    /// When the newest packet of the ack that is being processed arrived at the peer, but for the way back.
+    pub(super) acked_at: Mono,
     /// Only chooses which numbers are left out.
     random: SeededRandom,
 }
 
 impl State {
     pub(super) fn new(config: &LinkConfig, now: Mono, seed: u64) -> Self {
+        let lanes: Vec<_> = config.channels.iter().map(|(id, channel)| Lane::new(config, id, channel)).collect();
+        let mut reliable = Mask::default();
+        for lane in &lanes {
+            reliable.put(lane.id, lane.is_reliable());
+        }
         Self {
-            lanes: config.channels.iter().map(|(id, channel)| Lane::new(config, id, channel)).collect(),
+            lanes,
             busy: Mask::default(),
+            reliable,
             windows: Mask::default(),
             clock: 0,
             received: Received::new(config.first_packet_number),
@@ -59,18 +73,16 @@ impl State {
             congestion: Congestion::new(now, config.packet_size()),
             pacer: Pacer::new(now),
             cap: Pacer::new(now),
-            reassembly: Reassembly::new(
-                config.reassembly_messages,
-                config.reassembly_bytes,
-                config.reassembly_timeout,
-            ),
+            reassembly: Reassembly::new(config.reassembly_messages, config.reassembly_bytes, config.reassembly_timeout),
             events: VecDeque::new(),
             loss: Loss::default(),
             counters: LinkStats::default(),
+            next_receipt: 1,
             reliable_charged: 0,
             progress_at: now,
             goodbye_arrived: false,
             now,
+            acked_at: now,
             random: SeededRandom::new(seed),
         }
     }
@@ -84,12 +96,12 @@ impl State {
     pub(super) fn refresh(&mut self, channel: ChannelId) {
         let Some(lane) = self.lanes.get_mut(usize::from(channel.0)) else { return };
         let busy = lane.has_work();
-        if busy && !self.busy.has(channel.0) {
+        if busy && !self.busy.has(channel) {
             lane.join(self.clock);
         }
-        self.busy.put(channel.0, busy);
+        self.busy.put(channel, busy);
         if let LaneKind::Ordered { receive, .. } = &lane.kind {
-            self.windows.put(channel.0, receive.wants_window());
+            self.windows.put(channel, receive.wants_window());
         }
     }
 
@@ -99,18 +111,24 @@ impl State {
 
     /// Whether a reliable lane has something that could leave.
     pub(super) fn reliable_waits(&self) -> bool {
-        self.busy.iter().any(|index| self.lanes.get(usize::from(index)).is_some_and(Lane::is_reliable))
+        self.busy.meets(&self.reliable)
     }
 
     /// The lane that is to be served next: of the highest priority, and of those the one that has had least.
     pub(super) fn pick(&self, reliable: bool, but: &Mask) -> Option<usize> {
-        self.busy
-            .iter()
-            .filter(|index| !but.has(*index))
-            .filter_map(|index| self.lanes.get(usize::from(index)).map(|lane| (usize::from(index), lane)))
-            .filter(|(_, lane)| reliable || !lane.is_reliable())
-            .min_by_key(|(_, lane)| (std::cmp::Reverse(lane.priority), lane.served()))
-            .map(|(index, _)| index)
+        let mut candidates = self.busy.without(but);
+        if !reliable {
+            candidates = candidates.without(&self.reliable);
+        }
+        let mut best: Option<&Lane> = None;
+        while let Some(channel) = candidates.pop() {
+            let lane = &self.lanes[usize::from(channel.0)];
+            let better = |best: &Lane| (lane.priority, best.served()) > (best.priority, lane.served());
+            if best.is_none_or(better) {
+                best = Some(lane);
+            }
+        }
+        best.map(|lane| usize::from(lane.id.0))
     }
 
     /// Notes that bytes of a lane have left.
@@ -125,12 +143,12 @@ impl State {
 
     /// At how many bytes per second reliable data may leave; `None` before anything is known.
     pub(super) fn rate(&self) -> Option<u64> {
-        self.congestion.rate(&self.rtt, self.pacer.in_ticks())
+        self.congestion.rate(&self.rtt, self.pacer.tick().is_some())
     }
 
     /// The next lane with a window to tell.
     pub(super) fn next_window(&self) -> Option<ChannelId> {
-        self.windows.iter().next().map(ChannelId)
+        self.windows.first()
     }
 
     pub(super) fn trim(&mut self) {
@@ -145,13 +163,12 @@ impl State {
         self.lanes.capacity() * size_of::<Lane>()
             + self.lanes.iter().map(Lane::heap).sum::<usize>()
             + self.reassembly.heap()
-            + self.events.capacity() * size_of::<LinkEvent>()
     }
 }
 
 impl Fates for State {
     fn acked(&mut self, packet: &Settled, was_lost: bool) {
-        self.congestion.on_acked(self.now, packet);
+        self.congestion.on_acked(self.acked_at, packet);
         if was_lost {
             self.counters.packets_lost -= 1;
             self.loss.take_back();
@@ -172,7 +189,8 @@ impl Fates for State {
                 if let Some(send) = lane.and_then(Lane::send_buffer) {
                     let before = send.charged();
                     send.on_arrived(offset, length, |receipt| {
-                        self.events.push_back(LinkEvent::Delivered(receipt));
+                        let receipt = expand(u64::from(receipt.get()), 32, self.next_receipt);
+                        self.events.push_back(LinkEvent::Delivered(Receipt(receipt)));
                     });
                     self.reliable_charged -= before - send.charged();
                     self.progress_at = self.now;
@@ -204,36 +222,6 @@ impl Fates for State {
             // Reports are made anew, and the goodbye is repeated by the clock.
             Cargo::Report { .. } | Cargo::Close => {}
         }
-    }
-}
-
-/// A set of channel numbers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Mask([u64; 4]);
-
-impl Mask {
-    fn has(&self, index: u8) -> bool {
-        self.0[usize::from(index / 64)] >> (index % 64) & 1 != 0
-    }
-
-    pub(super) fn put(&mut self, index: u8, value: bool) {
-        let word = &mut self.0[usize::from(index / 64)];
-        *word = *word & !(1 << (index % 64)) | u64::from(value) << (index % 64);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0 == [0; 4]
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u8> {
-        self.0.iter().zip(0u8..).flat_map(|(word, at)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                let bit = rest.trailing_zeros();
-                rest &= rest.wrapping_sub(1);
-                (bit < 64).then(|| at * 64 + bit as u8)
-            })
-        })
     }
 }
 

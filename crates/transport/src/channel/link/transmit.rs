@@ -1,19 +1,17 @@
 //! What leaves.
 
 use super::super::codec::Writer;
+use super::super::frame::{window_len, write_probe, write_window};
 use super::super::lane::LaneKind;
-use super::super::sent::Cargo;
-use super::super::wire::{MIN_ACK, window_len, write_head, write_probe, write_window};
+use super::super::sent::{Cargo, MAX_CARGO};
+use super::super::wire::{MIN_ACK, write_head};
 use super::Link;
-use super::state::Mask;
+use super::mask::Mask;
 use crate::Mono;
 
 /// Packets in a row without anything that asks for an ack, after which one asks: else the peer's reports on what it
 /// knows would never come, and ours would grow.
 const MAX_UNASKING: u32 = 16;
-
-/// Pieces of reliable channels in one packet: enough for any sensible packet, and a bound on what must be remembered.
-const MAX_CARGO: usize = 64;
 
 /// What may leave at once after a pause, in packets, whatever the rate.
 const BURST: u32 = 4;
@@ -26,11 +24,12 @@ impl Link {
             return self.poll_closed(now, buf);
         }
         let size = buf.len().min(self.config.packet_size());
-        self.pass_time(now);
+        let waits = self.state.reliable_waits();
+        self.pass_time(now, waits);
         let ack_due = self.state.received.due().is_some_and(|at| at <= now);
         let goodbye_due = self.closing.is_saying() && self.closing.due().is_some_and(|at| at <= now);
         let capped = self.config.bandwidth.is_some() && !self.state.cap.is_open();
-        let reliable = self.probes > 0 || self.window_is_open() && self.pacer_is_open();
+        let reliable = waits && (self.probes > 0 || self.window_is_open() && self.pacer_is_open());
         let mut but = Mask::default();
         let first = if capped { None } else { self.state.pick(reliable, &but) };
         let windows = !capped && self.state.next_window().is_some();
@@ -64,7 +63,7 @@ impl Link {
             reliable_cargo = true;
         }
         let mut pieces = 0;
-        while pieces < MAX_CARGO
+        while pieces < MAX_CARGO - 8
             && !capped
             && let Some(index) = self.state.pick(reliable, &but)
         {
@@ -75,7 +74,7 @@ impl Link {
                 reliable_cargo |= self.state.lanes[index].is_reliable();
                 self.state.serve(index, writer.len() - before);
             } else {
-                but.put(self.state.lanes[index].id.0, true);
+                but.put(self.state.lanes[index].id, true);
             }
         }
         let probing = self.probes > 0 || acked && self.unasking >= MAX_UNASKING;
@@ -115,15 +114,15 @@ impl Link {
         self.state.counters.bytes_sent += length as u64;
     }
 
-    /// Lets the token buckets fill.
-    fn pass_time(&mut self, now: Mono) {
+    /// Lets the token buckets fill, as far as somebody waits for them.
+    fn pass_time(&mut self, now: Mono, waits: bool) {
         let packet = self.config.packet_size() as u32;
-        match self.state.rate() {
-            Some(rate) => {
-                let waited = self.window_is_open() && self.state.reliable_waits();
-                self.state.pacer.update(now, rate, BURST * packet, waited);
+        if waits {
+            let open = self.window_is_open();
+            match self.state.rate() {
+                Some(rate) => self.state.pacer.update(now, rate, BURST * packet, open),
+                None => self.state.pacer.restart(now),
             }
-            None => self.state.pacer.restart(now),
         }
         if let Some(rate) = self.config.bandwidth {
             self.state.cap.update(now, rate, BURST * packet, self.state.has_work());
@@ -145,9 +144,8 @@ impl Link {
         }
         let cap = self.config.bandwidth.filter(|_| !self.state.cap.is_open());
         let cap = cap.map(|rate| self.state.cap.opens_at(rate));
-        let rate = self.state.rate();
-        let waits = !self.state.pacer.is_open() && self.window_is_open() && self.state.reliable_waits();
-        let pace = rate.filter(|_| waits).map(|rate| self.state.pacer.opens_at(rate));
+        let paced = !self.state.pacer.is_open() && self.state.reliable_waits() && self.window_is_open();
+        let pace = if paced { self.state.rate().map(|rate| self.state.pacer.opens_at(rate)) } else { None };
         cap.max(pace)
     }
 

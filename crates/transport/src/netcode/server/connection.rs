@@ -185,3 +185,14 @@ impl Connection {
         self.forgeries = if last == tick { (tick, count.saturating_add(1)) } else { (tick, 1) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // Two prepared keys of ring, 256 bytes of user data, and little else.
+        assert!(size_of::<Connection>() <= 2048, "{}", size_of::<Connection>());
+    }
+}

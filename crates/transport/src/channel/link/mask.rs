@@ -1,0 +1,82 @@
+//! Small sets of channels, looked at for every packet.
+
+use super::super::ChannelId;
+
+/// A set of channels.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mask([u64; 4]);
+
+impl Mask {
+    pub(super) fn has(&self, channel: ChannelId) -> bool {
+        let (word, bit) = Self::place(channel);
+        self.0[word] & bit != 0
+    }
+
+    pub(super) fn put(&mut self, channel: ChannelId, value: bool) {
+        let (word, bit) = Self::place(channel);
+        if value {
+            self.0[word] |= bit;
+        } else {
+            self.0[word] &= !bit;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    /// Whether a channel is in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        (0..4).any(|word| self.0[word] & other.0[word] != 0)
+    }
+
+    /// What is here and not there.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] & !other.0[word]))
+    }
+
+    /// The channel of the lowest number.
+    pub(super) fn first(&self) -> Option<ChannelId> {
+        let word = self.0.iter().position(|word| *word != 0)?;
+        Some(ChannelId(word as u8 * 64 + self.0[word].trailing_zeros() as u8))
+    }
+
+    /// Takes the channel of the lowest number out.
+    pub(super) fn pop(&mut self) -> Option<ChannelId> {
+        let first = self.first()?;
+        self.put(first, false);
+        Some(first)
+    }
+
+    fn place(channel: ChannelId) -> (usize, u64) {
+        (usize::from(channel.0 / 64), 1 << (channel.0 % 64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_holds_every_channel_once_and_gives_them_in_order() {
+        let mut mask = Mask::default();
+        for channel in (0..=255).rev().step_by(7) {
+            mask.put(ChannelId(channel), true);
+            mask.put(ChannelId(channel), true);
+            assert!(mask.has(ChannelId(channel)));
+        }
+        let other = {
+            let mut other = Mask::default();
+            other.put(ChannelId(255), true);
+            other
+        };
+        assert!(mask.meets(&other));
+        let mut rest = mask.without(&other);
+        assert!(!rest.meets(&other));
+        let mut expected: Vec<u8> = (0..=255).rev().step_by(7).skip(1).collect();
+        expected.reverse();
+        let order: Vec<u8> = std::iter::from_fn(|| rest.pop()).map(|channel| channel.0).collect();
+        assert_eq!(order, expected);
+        assert!(rest.is_empty());
+    }
+}
