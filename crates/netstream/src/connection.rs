@@ -22,10 +22,12 @@ use bevy_ecs::component::Component;
 use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::world::DeferredWorld;
 use netstream_driver::ConnectionKey;
-use netstream_driver::transport::{DisconnectCode, DisconnectReason, Identity};
+use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Identity};
 
 use crate::NetworkStreamDriver;
 use crate::queue::MessageQueue;
+use crate::rpc::Calls;
+use crate::session::control::MessageKind;
 
 /// Marks a connection entity and names the connection for all time.
 ///
@@ -161,7 +163,12 @@ impl std::fmt::Debug for ConnectionCredentials {
 /// [`RpcSender`](crate::RpcSender).
 #[derive(Component, Debug, Default)]
 pub struct OutgoingRpcBuffer {
+    /// For the reliable channel.
     pub(crate) queue: MessageQueue,
+    /// For the other channels that RPC types have chosen.
+    pub(crate) lanes: Vec<RpcLane>,
+    /// What waits for an answer or a receipt.
+    pub(crate) calls: Calls,
     /// The largest message that the driver takes.
     pub(crate) max_message: usize,
     /// The most bytes that may wait.
@@ -170,20 +177,60 @@ pub struct OutgoingRpcBuffer {
     pub(crate) lacking: Option<Arc<[bool]>>,
 }
 
+/// RPCs for one channel.
+#[derive(Debug)]
+pub(crate) struct RpcLane {
+    pub(crate) channel: ChannelId,
+    /// The largest message that the driver takes on it.
+    pub(crate) max_message: usize,
+    pub(crate) queue: MessageQueue,
+}
+
 impl OutgoingRpcBuffer {
+    /// The queue of a channel, and the largest message that it takes.
+    pub(crate) fn lane(&mut self, channel: ChannelId) -> (&mut MessageQueue, usize) {
+        if channel == ChannelId::RELIABLE {
+            return (&mut self.queue, self.max_message);
+        }
+        let index = self.lanes.iter().position(|lane| lane.channel == channel).unwrap_or_else(|| {
+            self.lanes.push(RpcLane { channel, max_message: 0, queue: MessageQueue::default() });
+            self.lanes.len() - 1
+        });
+        let lane = &mut self.lanes[index];
+        (&mut lane.queue, lane.max_message)
+    }
+
+    /// How large a message may be on a channel.
+    pub(crate) fn set_limit(&mut self, channel: ChannelId, limit: usize) {
+        if channel != ChannelId::RELIABLE {
+            self.lane(channel);
+            self.lanes.iter_mut().filter(|lane| lane.channel == channel).for_each(|lane| lane.max_message = limit);
+        }
+    }
+
+    /// Queues a reply; false if the peer asks for more of them than it takes.
+    pub(crate) fn push_reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let _ = self.queue.try_push_with(|bytes| {
+            bytes.push(MessageKind::RpcReply as u8);
+            write(bytes);
+            Ok::<(), ()>(())
+        });
+        self.byte_len() <= self.max_bytes
+    }
+
     /// RPCs that wait.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.lanes.iter().map(|lane| lane.queue.len()).sum::<usize>()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.len() == 0
     }
 
     /// Bytes that wait.
     pub fn byte_len(&self) -> usize {
-        self.queue.byte_len()
+        self.queue.byte_len() + self.lanes.iter().map(|lane| lane.queue.byte_len()).sum::<usize>()
     }
 }
 

@@ -93,7 +93,7 @@ pub enum NetworkSendError {
     /// Commands and snapshots need the in-game mark on this side.
     #[error("the connection is not in the game; insert NetworkStreamInGame on this side first")]
     NotInGame,
-    /// Commands go from client to server, snapshots from server to client.
+    /// Commands go from client to server, snapshots from server to client, and RPCs where their registration says.
     #[error("a {0} World does not send this")]
     WrongSide(&'static str),
     /// The RPC type was never registered here.
@@ -102,6 +102,15 @@ pub enum NetworkSendError {
     /// The peer has no such type (it may not have: [`SchemaPolicy::Compatible`](crate::SchemaPolicy::Compatible)).
     #[error("the peer does not know {0}; check what it knows before sending, or update it")]
     UnknownToPeer(&'static str),
+    /// The type was registered as a request: it wants an answer.
+    #[error("{0} is a request; send it with RpcSender::request")]
+    IsARequest(&'static str),
+    /// The type was registered as an RPC, which has no answer.
+    #[error("{0} is not a request; register it with register_request, or send it with RpcSender::send")]
+    NotARequest(&'static str),
+    /// Too many requests and receipts of this connection wait already.
+    #[error("{0} requests and receipts wait on this connection already; try again when some were answered")]
+    TooManyCalls(usize),
     /// The RPC could not be serialised.
     #[error("{0} could not be serialised; its Serialize implementation failed")]
     NotSerialised(&'static str),

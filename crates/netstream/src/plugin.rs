@@ -18,8 +18,8 @@ use crate::rpc::RpcRegistry;
 use crate::session::Session;
 use crate::state::Side;
 use crate::{
-    ConnectOptions, ConnectionEvent, DriverEvent, GameProtocol, NetworkLimits, NetworkStreamDriver, SameIdentity,
-    SchemaPolicy, systems,
+    ConnectOptions, ConnectionEvent, DriverEvent, GameProtocol, NetworkLimits, NetworkStreamDriver, NetworkTime,
+    SameIdentity, SchemaPolicy, TickRate, rpc, stream, systems,
 };
 
 /// When the network acts within an update.
@@ -30,6 +30,11 @@ pub enum NetworkStreamSystems {
     Receive,
     /// In `PreUpdate`, after `Receive`: received RPCs become messages.
     Rpc,
+    /// In `PreUpdate`, after `Rpc`: commands and snapshots reach their buffers.
+    Data,
+    /// In `RunFixedMainLoop`, between `PreUpdate` and `Update`: [`NetworkTick`](crate::NetworkTick) runs as often as
+    /// ticks are due.
+    Tick,
     /// In `PostUpdate`: NetworkStreamSendSystem. What was queued leaves; entities of ended connections go.
     Send,
 }
@@ -79,6 +84,7 @@ pub struct NetworkStreamPlugin {
     random: Mutex<Option<Box<dyn Random>>>,
     same_identity: SameIdentity,
     schema_policy: SchemaPolicy,
+    tick_rate: Option<TickRate>,
 }
 
 impl NetworkStreamPlugin {
@@ -113,6 +119,7 @@ impl NetworkStreamPlugin {
             random: Mutex::new(None),
             same_identity: SameIdentity::default(),
             schema_policy: SchemaPolicy::default(),
+            tick_rate: None,
         }
     }
 
@@ -187,6 +194,17 @@ impl NetworkStreamPlugin {
         self
     }
 
+    /// Runs [`NetworkTick`](crate::NetworkTick) this often a second; the same on both ends.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    #[must_use]
+    pub fn with_tick_rate(mut self, hz: u16) -> Self {
+        self.tick_rate = Some(TickRate::hz(hz).expect("a tick rate is at least 1 Hz"));
+        self
+    }
+
     /// Makes the drivers of `listen` and `connect` calls; where it returns `None`, the plugin's own constructor is
     /// asked: UDP with a random join code, and IPC where a hub was given.
     #[must_use]
@@ -241,15 +259,17 @@ impl Plugin for NetworkStreamPlugin {
             .configure_sets(PostUpdate, NetworkStreamSystems::Send.run_if(resource_exists::<NetworkStreamDriver>))
             .add_systems(
                 PreUpdate,
-                (
-                    (systems::receive, systems::deliver, systems::answer).chain().in_set(NetworkStreamSystems::Receive),
-                    systems::dispatch_rpcs.in_set(NetworkStreamSystems::Rpc),
-                ),
+                (systems::receive, systems::deliver, systems::answer).chain().in_set(NetworkStreamSystems::Receive),
             )
             .add_systems(
                 PostUpdate,
-                (systems::send_rpcs, systems::send, reconnect).chain().in_set(NetworkStreamSystems::Send),
+                (rpc::send_rpcs, systems::send, reconnect).chain().in_set(NetworkStreamSystems::Send),
             );
+        if let Some(rate) = self.tick_rate {
+            app.insert_resource(NetworkTime::new(rate));
+        }
+        rpc::build(app);
+        stream::build(app);
         systems::reserve(app.world_mut());
         if let Some(auto) = self.auto_connect.filter(|auto| auto.port != 0) {
             let (side, code) = (self.side, self.join_code.clone());

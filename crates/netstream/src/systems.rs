@@ -17,8 +17,8 @@ use crate::rpc::RpcRegistry;
 use crate::session::Protocol;
 use crate::session::core::Change;
 use crate::session::incoming::trim;
-use crate::session::wire::read_id;
 use crate::state::Side;
+use crate::stream::{self, IncomingStream};
 use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkStreamDriver};
 
 /// Entities that a client keeps ready for its next connect calls.
@@ -39,6 +39,7 @@ pub(crate) fn deliver(
     mut rpcs: Query<'_, '_, &mut IncomingRpcBuffer>,
     mut commands: Query<'_, '_, &mut IncomingCommandBuffer>,
     mut snapshots: Query<'_, '_, &mut IncomingSnapshotBuffer>,
+    mut streams: Query<'_, '_, &mut IncomingStream>,
 ) {
     let net = &mut *net;
     let core = &mut net.session.core;
@@ -52,6 +53,12 @@ pub(crate) fn deliver(
         {
             connection.rpcs.move_into(&mut buffer.0);
             net.with_rpcs.push(entity);
+        }
+        if !connection.stream.is_empty()
+            && let Ok(mut stream) = streams.get_mut(entity)
+        {
+            connection.stream.move_into(&mut stream.0);
+            net.with_streams.push(entity);
         }
         if connection.data.is_empty() {
             continue;
@@ -71,58 +78,6 @@ pub(crate) fn deliver(
 /// Lets leave what observers of this update's events asked for.
 pub(crate) fn answer(mut net: ResMut<'_, NetworkStreamDriver>) {
     net.session.flush();
-}
-
-/// Turns received RPCs into messages.
-pub(crate) fn dispatch_rpcs(world: &mut World) {
-    let mut net = world.resource_mut::<NetworkStreamDriver>();
-    if net.with_rpcs.is_empty() {
-        return;
-    }
-    let mut entities = std::mem::take(&mut net.with_rpcs);
-    let types = world.resource::<RpcRegistry>().by_number();
-    for entity in entities.drain(..) {
-        let Some(mut buffer) = world.get_mut::<IncomingRpcBuffer>(entity) else { continue };
-        let mut queue = std::mem::take(&mut buffer.0);
-        for message in queue.drain() {
-            // The session has let only known numbers through; the shape is checked here.
-            let found = read_id(message).and_then(|(id, body)| Some((types.get(usize::from(id))?, body)));
-            if !found.is_some_and(|(entry, body)| (entry.dispatch)(world, entity, body)) {
-                world.resource_mut::<NetworkStreamDriver>().invalid_rpc(entity, "malformed RPC");
-                break;
-            }
-        }
-        if let Some(mut buffer) = world.get_mut::<IncomingRpcBuffer>(entity) {
-            queue.clear();
-            buffer.0 = queue;
-        }
-    }
-    world.resource_mut::<NetworkStreamDriver>().with_rpcs = entities;
-}
-
-/// Hands queued RPCs to the drivers, as far as these take them; the rest waits for the next time.
-pub(crate) fn send_rpcs(
-    mut net: ResMut<'_, NetworkStreamDriver>,
-    mut buffers: Query<'_, '_, (&NetworkStreamConnection, &mut OutgoingRpcBuffer)>,
-) {
-    let mut now = None;
-    for (connection, mut buffer) in &mut buffers {
-        if buffer.is_empty() {
-            continue;
-        }
-        let session = &mut net.session;
-        let now = *now.get_or_insert_with(|| session.now());
-        let key = connection.key();
-        let Some(driver) = session.store.get_mut(key.driver) else { continue };
-        while let Some(message) = buffer.queue.front() {
-            match driver.send(now, key.connection, ChannelId::RELIABLE, message) {
-                Ok(()) => buffer.queue.pop_front(),
-                Err(netstream_driver::SendError::QueueFull) => break,
-                // The connection is over; its event says so.
-                Err(_) => buffer.queue.clear(),
-            }
-        }
-    }
 }
 
 /// NetworkStreamSendSystem: raises what the application's calls changed, lets everything leave, and lets the entities
@@ -254,8 +209,10 @@ pub(crate) fn reserve(world: &mut World) {
 
 /// Fixes the protocol at the first update.
 pub(crate) fn freeze(world: &mut World) {
-    let Some((schema, approval_rpcs)) = world.resource_mut::<RpcRegistry>().freeze() else { return };
+    let side = world.resource::<NetworkStreamDriver>().session.core.side;
+    let Some((mut schema, rpcs)) = world.resource_mut::<RpcRegistry>().freeze(side) else { return };
+    stream::freeze(world, &mut schema);
     let mut net = world.resource_mut::<NetworkStreamDriver>();
     let protocol = Protocol::new(net.session.game.clone(), schema);
-    net.session.core.set_protocol(protocol, approval_rpcs);
+    net.session.core.set_protocol(protocol, rpcs);
 }

@@ -159,7 +159,7 @@ fn large_commands_of_several_types_all_arrive() {
                 .register_command::<Aim>()
                 .register_command::<Build>()
                 .init_resource::<Count>()
-                .add_systems(NetworkTick, take)
+                .add_systems(NetworkTick, take);
         },
         |app| _ = app.register_command::<Aim>().register_command::<Build>().add_systems(NetworkTick, send),
     );

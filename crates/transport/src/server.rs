@@ -144,6 +144,17 @@ impl Server {
         self.handle_events(now, sink);
     }
 
+    /// How many datagrams so far were anything but an authentic packet of a connection: what strangers have us do.
+    #[inline]
+    pub fn strangers(&self) -> u64 {
+        self.netcode.strangers()
+    }
+
+    /// Strangers have had their share of time: until the next [`tick`](Self::tick) nothing of theirs is decrypted.
+    pub fn spend_on_strangers(&mut self) {
+        self.netcode.spend_on_strangers();
+    }
+
     /// Lets everything act that is due.
     pub fn tick(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
         self.netcode.tick(now);

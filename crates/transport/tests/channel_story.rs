@@ -488,3 +488,35 @@ fn a_limit_can_be_raised_to_16_mebibytes() {
     pair.run_until(Duration::from_secs(60), |pair| !pair.ends[CLIENT].inbox.is_empty()).expect("it arrives");
     assert!(pair.inbox(CLIENT)[0] == message);
 }
+
+#[test]
+fn a_large_unreliable_message_does_not_overflow_a_small_queue_on_the_way() {
+    // 10 Mb/s with a queue of 64 packets; the message has 235.
+    let path = Path { delay: ms(25), rate: Some((1_250_000, 64)), ..Path::default() };
+    for tick in [0, 16, 33] {
+        let mut pair = Pair::new(28).path(path.clone());
+        pair.ends[SERVER].tick = ms(tick);
+        for _ in 0..3 {
+            pair.send(SERVER, FRAGMENTED, &vec![7; 256 << 10]);
+            pair.run_for(ms(600));
+        }
+        assert_eq!(pair.inbox(CLIENT).len(), 3, "server acts every {tick} ms");
+        assert_eq!(pair.ends[SERVER].overflowed, 0);
+    }
+}
+
+#[test]
+fn game_traffic_leaves_at_once_whatever_else_waits() {
+    let mut pair = Pair::new(29).path(Path { rate: Some((125_000, 20)), ..Path::default() });
+    pair.send(SERVER, RELIABLE, &[1; 60_000]);
+    pair.run_for(ms(500));
+    for round in 0..50 {
+        let _ = pair.ends[SERVER].link.send(pair.now, RELIABLE, &[1; 60_000]);
+        for _ in 0..10 {
+            pair.send(SERVER, UNRELIABLE, &[round; 1000]);
+        }
+        pair.flush();
+        assert_eq!(pair.ends[SERVER].link.backlog(UNRELIABLE).unwrap().bytes, 0, "round {round}");
+        pair.run_for(ms(100));
+    }
+}

@@ -40,8 +40,8 @@ pub use buffer::CommandBuffer;
 pub use receive::CommandArrivals;
 pub(crate) use registry::CommandRegistry;
 pub use registry::{Command, CommandAppExt, CommandOptions};
-pub(crate) use sender::{OutgoingCommands, flush};
 pub use sender::{CommandError, CommandSender};
+pub(crate) use sender::{OutgoingCommands, flush};
 
 /// The most bytes of one command.
 pub const MAX_COMMAND: usize = 1024;

@@ -8,12 +8,12 @@ use bevy_ecs::world::{EntityWorldMut, World};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::buffer::{Arrival, CommandBuffer};
 use super::MAX_REDUNDANCY;
+use super::buffer::{Arrival, CommandBuffer};
 use crate::rpc::shape;
 use crate::tick::Tick;
 use crate::time::NetworkTime;
-use crate::types::{RegisterError, TypeTable, short_name};
+use crate::types::{RegisterError, TypeTable};
 
 /// Anything that serde can carry in at most [`MAX_COMMAND`](crate::MAX_COMMAND) bytes may be a command.
 pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -50,7 +50,6 @@ impl CommandOptions {
 
 #[derive(Clone)]
 pub(crate) struct CommandEntry {
-    pub(crate) name: &'static str,
     pub(crate) redundancy: usize,
     pub(crate) receive: fn(&mut World, Entity, Tick, Tick, &[u8]) -> Arrival,
     pub(crate) reset: fn(&mut EntityWorldMut<'_>),
@@ -117,12 +116,7 @@ impl CommandAppExt for App {
 
     fn try_register_command<C: Command>(&mut self, options: CommandOptions) -> Result<(), RegisterError> {
         self.init_resource::<CommandRegistry>().init_resource::<NetworkTime>();
-        let entry = CommandEntry {
-            name: short_name::<C>(),
-            redundancy: options.redundancy,
-            receive: receive::<C>,
-            reset: reset::<C>,
-        };
+        let entry = CommandEntry { redundancy: options.redundancy, receive: receive::<C>, reset: reset::<C> };
         self.world_mut().resource_mut::<CommandRegistry>().0.register::<C>(shape::fingerprint::<C>(&[]), entry)
     }
 }

@@ -1,4 +1,5 @@
-//! Remote procedure calls: typed messages, exactly once and in order per connection and direction.
+//! Remote procedure calls: typed messages, exactly once and in order per connection and direction unless their
+//! [`RpcOptions`] say otherwise.
 //!
 //! Register a type on both sides, send it with [`RpcSender`], read it as a message:
 //!
@@ -21,10 +22,56 @@
 //! app.add_plugins(NetworkStreamPlugin::server()).register_rpc::<Chat>().add_systems(Update, echo);
 //! ```
 
+mod calls;
+pub(crate) mod dispatch;
+mod entities;
+mod options;
+mod received;
 mod registry;
 mod sender;
-mod shape;
+pub(crate) mod shape;
 
-pub(crate) use registry::RpcRegistry;
-pub use registry::{ReceivedRpc, RegisterRpcError, Rpc, RpcAppExt};
+use bevy_app::{App, PreUpdate};
+use bevy_ecs::lifecycle::Add;
+use bevy_ecs::observer::On;
+use bevy_ecs::schedule::IntoScheduleConfigs;
+use bevy_ecs::system::{Query, Res};
+
+pub(crate) use calls::Calls;
+pub use calls::{CallId, ReceivedRequest, RequestError, Response, RpcOutcome, RpcReceipt};
+pub use entities::{NetworkEntityMap, RpcEntityMap, entity_bits};
+pub use options::{RpcDirection, RpcOptions};
+pub use received::{ReceivedRpc, RpcPayload};
+pub use registry::{Rpc, RpcAppExt};
+pub(crate) use registry::{RpcPolicy, RpcRegistry};
 pub use sender::RpcSender;
+pub(crate) use sender::{Append, send_rpcs};
+
+use crate::{NetworkStreamConnection, NetworkStreamDriver, NetworkStreamSystems, OutgoingRpcBuffer};
+
+/// Adds what RPCs need besides the systems of the plugin.
+pub(crate) fn build(app: &mut App) {
+    app.init_resource::<RpcRegistry>()
+        .add_message::<RpcReceipt>()
+        .add_observer(calls::ended)
+        .add_observer(born)
+        .add_systems(
+            PreUpdate,
+            (dispatch::dispatch_rpcs, calls::expire, dispatch::warn_unread).chain().in_set(NetworkStreamSystems::Rpc),
+        );
+}
+
+/// A connection learns what its driver's channels take.
+fn born(
+    add: On<'_, '_, Add<NetworkStreamConnection>>,
+    net: Res<'_, NetworkStreamDriver>,
+    registry: Res<'_, RpcRegistry>,
+    mut connections: Query<'_, '_, (&NetworkStreamConnection, &mut OutgoingRpcBuffer)>,
+) {
+    let Ok((connection, mut buffer)) = connections.get_mut(add.entity) else { return };
+    let Some(driver) = net.session.store.get(connection.key().driver) else { return };
+    for entry in &*registry.types.by_number() {
+        let channel = entry.options.channel;
+        buffer.set_limit(channel, driver.max_message(channel));
+    }
+}

@@ -1,228 +1,245 @@
 //! Which types travel as RPCs, and how each is turned into a message.
 
-use std::any::{TypeId, type_name};
-use std::collections::HashMap;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bevy_app::App;
-use bevy_ecs::entity::Entity;
-use bevy_ecs::message::Message;
+use bevy_ecs::entity::{Entity, MapEntities};
 use bevy_ecs::resource::Resource;
 use bevy_ecs::world::World;
+use netstream_driver::transport::ChannelId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::shape;
+use super::calls::{CallId, Finish, ReceivedRequest, Response, finish_request};
+use super::entities::{Mapper, RpcEntityMap};
+use super::received::{Readers, ReceivedRpc, RpcPayload};
+use super::{Append, RpcOptions, shape};
 use crate::session::SchemaEntry;
+use crate::state::Side;
+use crate::types::{RegisterError, TypeTable, short_name};
 
 /// Anything that serde can carry may be an RPC.
 pub trait Rpc: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Rpc for T {}
 
-/// An RPC that arrived. Read it with a `MessageReader<ReceivedRpc<T>>`; like every message it is there for this update
-/// and the next.
-#[derive(Message, Clone, Debug, PartialEq)]
-pub struct ReceivedRpc<T: Rpc> {
-    /// From whom. The entity exists at least until the end of the update in which the RPC arrived.
-    pub connection: Entity,
-    /// What.
-    pub rpc: T,
-}
-
-/// Why a type cannot be registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegisterRpcError {
-    /// Two types would have the same name on the wire.
-    #[error("an RPC named {0} is registered already; give one of the two types another name")]
-    NameTaken(&'static str),
-    /// The set of types was told to peers already.
-    #[error("{0} is registered too late; register RPCs before the first update of the App")]
-    TooLate(&'static str),
-    /// More types than there are numbers for.
-    #[error("{0} would be RPC number 65 536; use fewer types")]
-    TooMany(&'static str),
-}
-
 /// Turns a body into a message in the World; false if it is malformed.
-type Dispatch = fn(&mut World, Entity, &[u8]) -> bool;
+type Dispatch = fn(&mut World, &RpcEntry, Entity, Option<CallId>, &[u8]) -> bool;
+/// Serialises a value whose entities are mapped; false if that fails.
+type Encode = fn(&dyn Any, &mut Mapper<'_>, &mut Vec<u8>) -> bool;
 
 #[derive(Clone)]
 pub(crate) struct RpcEntry {
-    name: &'static str,
-    type_id: TypeId,
-    fingerprint: u64,
-    approval: bool,
+    pub(crate) name: &'static str,
+    pub(crate) options: RpcOptions,
     pub(crate) dispatch: Dispatch,
+    /// Where entities are to be mapped.
+    pub(crate) encode: Option<Encode>,
+    /// Of a request: how its answer is read.
+    pub(crate) finish: Option<Finish>,
+    pub(crate) readers: Arc<Readers>,
 }
 
-/// The types of this World. The number of a type on the wire is its place in the order of names, so that both ends
-/// agree on it whatever the order of registration.
-#[derive(Resource, Default)]
+/// What the session must know of a type to let it pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RpcPolicy {
+    pub(crate) channel: ChannelId,
+    pub(crate) approval: bool,
+    /// Whether this side may receive it.
+    pub(crate) welcome: bool,
+    pub(crate) request: bool,
+    pub(crate) max_size: usize,
+}
+
+/// The RPC types of this World.
+#[derive(Resource)]
 pub(crate) struct RpcRegistry {
-    entries: Vec<RpcEntry>,
-    frozen: Option<Frozen>,
+    pub(crate) types: TypeTable<RpcEntry>,
+    pub(crate) side: Side,
 }
 
-struct Frozen {
-    by_number: Arc<[RpcEntry]>,
-    numbers: HashMap<TypeId, (u16, bool)>,
+impl Default for RpcRegistry {
+    fn default() -> Self {
+        Self { types: TypeTable::new(crate::session::RPC), side: Side::Client }
+    }
 }
 
 impl RpcRegistry {
-    fn register<T: Rpc>(&mut self, approval: bool) -> Result<(), RegisterRpcError> {
-        let name = short_name::<T>();
-        if self.frozen.is_some() {
-            return Err(RegisterRpcError::TooLate(name));
-        }
-        if self.entries.iter().any(|entry| entry.name == name) {
-            return Err(RegisterRpcError::NameTaken(name));
-        }
-        if self.entries.len() > usize::from(u16::MAX) {
-            return Err(RegisterRpcError::TooMany(name));
-        }
-        let fingerprint = shape::fingerprint::<T>();
-        self.entries.push(RpcEntry {
-            name,
-            type_id: TypeId::of::<T>(),
-            fingerprint,
-            approval,
-            dispatch: dispatch::<T>,
-        });
-        Ok(())
+    fn register<T: Rpc>(&mut self, options: RpcOptions, extra: &[u8], entry: RpcEntry) -> Result<(), RegisterError> {
+        options.check(entry.name)?;
+        let fingerprint = shape::fingerprint::<T>(&[&options.fingerprint(), extra].concat());
+        self.types.register::<T>(fingerprint, entry)
     }
 
-    /// Fixes the numbers. `None` if they are fixed already; else what the peers are told and which numbers may travel
-    /// before Connected.
-    pub(crate) fn freeze(&mut self) -> Option<(Vec<SchemaEntry>, Vec<bool>)> {
-        if self.frozen.is_some() {
+    /// Fixes the numbers. `None` if they are fixed already; else what the peers are told and what may travel how.
+    pub(crate) fn freeze(&mut self, side: Side) -> Option<(Vec<SchemaEntry>, Vec<RpcPolicy>)> {
+        let mut schema = Vec::new();
+        if !self.types.freeze(&mut schema) {
             return None;
         }
-        self.entries.sort_by_key(|entry| entry.name);
-        let numbers = self.entries.iter().zip(0u16..).map(|(entry, number)| (entry.type_id, (number, entry.approval)));
-        self.frozen = Some(Frozen { by_number: self.entries.clone().into(), numbers: numbers.collect() });
-        let schema = self
-            .entries
-            .iter()
-            .map(|entry| SchemaEntry { name: format!("rpc {}", entry.name), fingerprint: entry.fingerprint })
-            .collect();
-        Some((schema, self.entries.iter().map(|entry| entry.approval).collect()))
-    }
-
-    /// The types in the order of their numbers; empty before they are fixed.
-    pub(crate) fn by_number(&self) -> Arc<[RpcEntry]> {
-        self.frozen.as_ref().map(|frozen| frozen.by_number.clone()).unwrap_or_default()
-    }
-
-    /// A type's number, and whether it may travel before Connected.
-    pub(crate) fn number<T: Rpc>(&self) -> Option<(u16, bool)> {
-        self.frozen.as_ref()?.numbers.get(&TypeId::of::<T>()).copied()
+        self.side = side;
+        let sender = match side {
+            Side::Server => Side::Client,
+            Side::Client => Side::Server,
+        };
+        let policy = |entry: &RpcEntry| RpcPolicy {
+            channel: entry.options.channel,
+            approval: entry.options.approval,
+            welcome: entry.options.direction.allows(sender),
+            request: entry.finish.is_some(),
+            max_size: entry.options.max_size.unwrap_or(usize::MAX),
+        };
+        Some((schema, self.types.by_number().iter().map(policy).collect()))
     }
 }
 
-fn dispatch<T: Rpc>(world: &mut World, connection: Entity, body: &[u8]) -> bool {
+fn decode<T: Rpc>(body: &[u8]) -> Option<T> {
     match postcard::take_from_bytes::<T>(body) {
-        Ok((rpc, [])) => {
-            world.write_message(ReceivedRpc { connection, rpc });
-            true
-        }
-        _ => false,
+        Ok((rpc, [])) => Some(rpc),
+        _ => None,
     }
 }
 
-/// The type's name without its path, so that a client and a server crate may each have their own definition.
-pub(crate) fn short_name<T>() -> &'static str {
-    let full = type_name::<T>();
-    // Of `game::net::Envelope<game::Chat>` the whole `Envelope<game::Chat>` is kept.
-    let head = full.find('<').unwrap_or(full.len());
-    let start = full[..head].rfind("::").map_or(0, |colons| colons + 2);
-    &full[start..]
+fn hand_out<T: Rpc>(world: &mut World, entry: &RpcEntry, connection: Entity, rpc: T) {
+    let mut received = ReceivedRpc { connection, rpc: RpcPayload::new(rpc, &entry.readers) };
+    if entry.options.events {
+        // Observers run in the middle of dispatch: one that panics must not take along what others are about to read.
+        let triggered = catch_unwind(AssertUnwindSafe(|| world.trigger_ref(&mut received)));
+        if triggered.is_err() {
+            tracing::error!("an observer of {} panicked; the other readers get it all the same", entry.name);
+        }
+    }
+    world.write_message(received);
+}
+
+fn dispatch<T: Rpc>(world: &mut World, entry: &RpcEntry, connection: Entity, _: Option<CallId>, body: &[u8]) -> bool {
+    let Some(rpc) = decode::<T>(body) else { return false };
+    hand_out(world, entry, connection, rpc);
+    true
+}
+
+fn dispatch_mapped<T: Rpc + MapEntities>(
+    world: &mut World,
+    entry: &RpcEntry,
+    connection: Entity,
+    _: Option<CallId>,
+    body: &[u8],
+) -> bool {
+    let Some(mut rpc) = decode::<T>(body) else { return false };
+    rpc.map_entities(&mut Mapper { map: world.get_resource::<RpcEntityMap>(), connection, outgoing: false });
+    hand_out(world, entry, connection, rpc);
+    true
+}
+
+fn encode_mapped<T: Rpc + MapEntities + Clone>(rpc: &dyn Any, mapper: &mut Mapper<'_>, out: &mut Vec<u8>) -> bool {
+    let Some(mut rpc) = rpc.downcast_ref::<T>().cloned() else { return false };
+    rpc.map_entities(mapper);
+    postcard::serialize_with_flavor(&rpc, Append(out)).is_ok()
+}
+
+fn dispatch_request<Q: Rpc>(
+    world: &mut World,
+    entry: &RpcEntry,
+    connection: Entity,
+    call: Option<CallId>,
+    body: &[u8],
+) -> bool {
+    let (Some(call), Some(request)) = (call, decode::<Q>(body)) else { return false };
+    world.write_message(ReceivedRequest { connection, call, request: RpcPayload::new(request, &entry.readers) });
+    true
 }
 
 /// Registers RPC types on an [`App`].
+///
+/// Do it on both sides before the first update, in any order; the names of the types (without their paths), their shapes
+/// and their options must be the same.
 pub trait RpcAppExt {
-    /// Lets `T` travel in both directions while Connected. Do this on both sides before the first update, in any order;
-    /// the name of the type (without its path) and its shape must be the same.
+    /// Lets `T` travel in both directions while Connected, exactly once and in order.
     ///
     /// # Panics
     ///
-    /// With the text of a [`RegisterRpcError`].
-    fn register_rpc<T: Rpc>(&mut self) -> &mut Self;
+    /// With the text of a [`RegisterError`].
+    fn register_rpc<T: Rpc>(&mut self) -> &mut Self {
+        self.register_rpc_with::<T>(RpcOptions::new())
+    }
 
     /// The same for a type that may also travel in Approval: the credentials that a server's game code wants to see.
     ///
     /// # Panics
     ///
-    /// With the text of a [`RegisterRpcError`].
-    fn register_approval_rpc<T: Rpc>(&mut self) -> &mut Self;
+    /// With the text of a [`RegisterError`].
+    fn register_approval_rpc<T: Rpc>(&mut self) -> &mut Self {
+        self.register_rpc_with::<T>(RpcOptions::new().in_approval())
+    }
 
-    /// [`register_rpc`](Self::register_rpc) or [`register_approval_rpc`](Self::register_approval_rpc) without the
-    /// panic.
-    fn try_register_rpc<T: Rpc>(&mut self, approval: bool) -> Result<(), RegisterRpcError>;
+    /// Lets `T` travel as the options say.
+    ///
+    /// # Panics
+    ///
+    /// With the text of a [`RegisterError`].
+    fn register_rpc_with<T: Rpc>(&mut self, options: RpcOptions) -> &mut Self;
+
+    /// [`register_rpc_with`](Self::register_rpc_with) without the panic.
+    fn try_register_rpc<T: Rpc>(&mut self, options: RpcOptions) -> Result<(), RegisterError>;
+
+    /// The same for a type with entities in it, which are translated by the [`RpcEntityMap`] of each end. In the type
+    /// they carry `#[serde(with = "netstream::entity_bits")]`.
+    ///
+    /// # Panics
+    ///
+    /// With the text of a [`RegisterError`].
+    fn register_rpc_with_entities<T: Rpc + MapEntities + Clone>(&mut self, options: RpcOptions) -> &mut Self;
+
+    /// Lets requests `Q` travel as the options say, and their answers `A` back. Read them as
+    /// [`ReceivedRequest<Q>`] and [`Response<A>`].
+    ///
+    /// # Panics
+    ///
+    /// With the text of a [`RegisterError`].
+    fn register_request<Q: Rpc, A: Rpc>(&mut self, options: RpcOptions) -> &mut Self;
+
+    /// Received RPCs (or requests) `T` that were dropped because nobody looked at them.
+    fn unread_rpcs<T: Rpc>(&self) -> u64;
+}
+
+fn add<T: Rpc>(app: &mut App, extra: &[u8], entry: RpcEntry) -> Result<(), RegisterError> {
+    app.init_resource::<RpcRegistry>();
+    app.world_mut().resource_mut::<RpcRegistry>().register::<T>(entry.options, extra, entry)
+}
+
+fn entry<T: Rpc>(options: RpcOptions, dispatch: Dispatch) -> RpcEntry {
+    RpcEntry { name: short_name::<T>(), options, dispatch, encode: None, finish: None, readers: Arc::default() }
 }
 
 impl RpcAppExt for App {
-    fn register_rpc<T: Rpc>(&mut self) -> &mut Self {
-        self.try_register_rpc::<T>(false).unwrap_or_else(|error| panic!("{error}"));
+    fn register_rpc_with<T: Rpc>(&mut self, options: RpcOptions) -> &mut Self {
+        self.try_register_rpc::<T>(options).unwrap_or_else(|error| panic!("{error}"));
         self
     }
 
-    fn register_approval_rpc<T: Rpc>(&mut self) -> &mut Self {
-        self.try_register_rpc::<T>(true).unwrap_or_else(|error| panic!("{error}"));
-        self
-    }
-
-    fn try_register_rpc<T: Rpc>(&mut self, approval: bool) -> Result<(), RegisterRpcError> {
-        self.init_resource::<RpcRegistry>();
-        self.world_mut().resource_mut::<RpcRegistry>().register::<T>(approval)?;
+    fn try_register_rpc<T: Rpc>(&mut self, options: RpcOptions) -> Result<(), RegisterError> {
+        add::<T>(self, &[], entry::<T>(options, dispatch::<T>))?;
         self.add_message::<ReceivedRpc<T>>();
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    mod one {
-        #[derive(serde::Serialize, serde::Deserialize)]
-        pub(crate) struct Chat(pub(crate) u8);
-    }
-    mod two {
-        #[derive(serde::Serialize, serde::Deserialize)]
-        pub(crate) struct Chat;
-        #[derive(serde::Serialize, serde::Deserialize)]
-        pub(crate) struct Ping;
+    fn register_rpc_with_entities<T: Rpc + MapEntities + Clone>(&mut self, options: RpcOptions) -> &mut Self {
+        let entry = RpcEntry { encode: Some(encode_mapped::<T>), ..entry::<T>(options, dispatch_mapped::<T>) };
+        add::<T>(self, &[], entry).unwrap_or_else(|error| panic!("{error}"));
+        self.add_message::<ReceivedRpc<T>>()
     }
 
-    #[test]
-    fn names_lose_their_path_and_keep_their_parameters() {
-        assert_eq!(short_name::<one::Chat>(), "Chat");
-        assert_eq!(short_name::<Option<u8>>(), "Option<u8>");
-        assert_eq!(short_name::<u8>(), "u8");
+    fn register_request<Q: Rpc, A: Rpc>(&mut self, options: RpcOptions) -> &mut Self {
+        let entry = RpcEntry { finish: Some(finish_request::<A>), ..entry::<Q>(options, dispatch_request::<Q>) };
+        let answer = shape::fingerprint::<A>(&[]).to_le_bytes();
+        add::<Q>(self, &answer, entry).unwrap_or_else(|error| panic!("{error}"));
+        self.add_message::<ReceivedRequest<Q>>().add_message::<Response<A>>()
     }
 
-    #[test]
-    fn numbers_follow_names_and_not_the_order_of_registration() {
-        let mut registry = RpcRegistry::default();
-        registry.register::<two::Ping>(true).unwrap();
-        registry.register::<one::Chat>(false).unwrap();
-        assert_eq!(registry.number::<one::Chat>(), None);
-        let (schema, approval) = registry.freeze().unwrap();
-        assert_eq!(schema.iter().map(|entry| &*entry.name).collect::<Vec<_>>(), ["rpc Chat", "rpc Ping"]);
-        assert_eq!(approval, [false, true]);
-        assert_eq!(registry.number::<one::Chat>(), Some((0, false)));
-        assert_eq!(registry.number::<two::Ping>(), Some((1, true)));
-        assert!(registry.freeze().is_none());
-    }
-
-    #[test]
-    fn the_same_name_twice_and_a_late_type_are_refused() {
-        let mut registry = RpcRegistry::default();
-        registry.register::<one::Chat>(false).unwrap();
-        assert_eq!(registry.register::<two::Chat>(false), Err(RegisterRpcError::NameTaken("Chat")));
-        registry.freeze();
-        assert_eq!(registry.register::<two::Ping>(false), Err(RegisterRpcError::TooLate("Ping")));
+    fn unread_rpcs<T: Rpc>(&self) -> u64 {
+        let registry = self.world().get_resource::<RpcRegistry>();
+        registry.and_then(|registry| registry.types.find::<T>()).map_or(0, |(_, entry)| entry.readers.unread())
     }
 }

@@ -1,40 +1,53 @@
 //! Sending RPCs.
 
+use std::any::Any;
+use std::time::Duration;
+
 use bevy_ecs::entity::Entity;
-use bevy_ecs::system::{Query, Res, SystemParam};
+use bevy_ecs::system::{Query, Res, ResMut, SystemParam};
+use netstream_driver::SendError;
+use netstream_driver::transport::ChannelId;
 use postcard::ser_flavors::Flavor;
 
-use super::Rpc;
-use super::registry::{RpcRegistry, short_name};
+use super::calls::{CallId, finish_receipt, write_answer};
+use super::entities::{Mapper, RpcEntityMap};
+use super::registry::{RpcEntry, RpcRegistry};
+use super::{ReceivedRequest, Rpc};
+use crate::connection::RpcLane;
 use crate::errors::NetworkSendError;
 use crate::queue::MessageQueue;
 use crate::session::control::MessageKind;
-use crate::session::wire::write_id;
-use crate::{ConnectionState, OutgoingRpcBuffer};
+use crate::session::wire::{write_id, write_varint};
+use crate::state::Side;
+use crate::types::short_name;
+use crate::{ConnectionState, NetworkStreamConnection, NetworkStreamDriver, OutgoingRpcBuffer};
+
+/// After this time an unreliable RPC of which no receipt has come is taken for lost.
+const LOST_AFTER: Duration = Duration::from_secs(5);
 
 /// Sends RPCs; a parameter for systems.
 ///
-/// What is sent leaves with the next [`NetworkStreamSystems::Send`](crate::NetworkStreamSystems::Send), in the order of
-/// the calls, across all types.
+/// What is sent leaves with the next [`NetworkStreamSystems::Send`](crate::NetworkStreamSystems::Send), on each channel in
+/// the order of the calls, across all types.
 #[derive(SystemParam)]
 pub struct RpcSender<'w, 's> {
     registry: Res<'w, RpcRegistry>,
+    map: Option<Res<'w, RpcEntityMap>>,
     connections: Query<'w, 's, (Entity, &'static ConnectionState, &'static mut OutgoingRpcBuffer)>,
 }
 
 impl RpcSender<'_, '_> {
     /// Sends to one connection. After an error nothing was queued, and everything queued before is unaffected.
     pub fn send<T: Rpc>(&mut self, connection: Entity, rpc: &T) -> Result<(), NetworkSendError> {
-        let Ok((_, &state, buffer)) = self.connections.get_mut(connection) else {
-            return Err(NetworkSendError::Unknown(connection));
-        };
-        let (number, approval) = number::<T>(&self.registry)?;
-        check(state, approval)?;
-        enqueue(buffer.into_inner(), number, rpc)
+        self.known(connection)?;
+        let (number, entry) = plain::<T>(&self.registry)?;
+        let buffer = ready(&mut self.connections, connection, entry)?;
+        enqueue(buffer, number, entry, self.map.as_deref(), connection, None, rpc)
     }
 
     /// Sends to every connection that may take it now, and says how many these are. A connection whose buffer is full
-    /// or that does not know the type is passed over; an RPC that is too large, or of a type that is not registered, is an error.
+    /// or that does not know the type is passed over; an RPC that is too large, or of a type that is not registered, is
+    /// an error.
     pub fn broadcast<T: Rpc>(&mut self, rpc: &T) -> Result<usize, NetworkSendError> {
         self.broadcast_if(rpc, |_| true)
     }
@@ -44,59 +57,252 @@ impl RpcSender<'_, '_> {
         self.broadcast_if(rpc, |connection| connection != except)
     }
 
-    fn broadcast_if<T: Rpc>(&mut self, rpc: &T, wanted: impl Fn(Entity) -> bool) -> Result<usize, NetworkSendError> {
-        let (number, approval) = number::<T>(&self.registry)?;
+    /// [`broadcast`](Self::broadcast) to these. Those of them that are no connections (any more) are passed over.
+    pub fn broadcast_to<T: Rpc>(
+        &mut self,
+        connections: impl IntoIterator<Item = Entity>,
+        rpc: &T,
+    ) -> Result<usize, NetworkSendError> {
+        let (number, entry) = plain::<T>(&self.registry)?;
+        let mut sent = 0;
+        for connection in connections {
+            let Ok(buffer) = ready(&mut self.connections, connection, entry) else { continue };
+            sent += count(enqueue(buffer, number, entry, self.map.as_deref(), connection, None, rpc))?;
+        }
+        Ok(sent)
+    }
+
+    /// [`broadcast`](Self::broadcast) to those that `wanted` accepts.
+    pub fn broadcast_if<T: Rpc>(
+        &mut self,
+        rpc: &T,
+        wanted: impl Fn(Entity) -> bool,
+    ) -> Result<usize, NetworkSendError> {
+        let (number, entry) = plain::<T>(&self.registry)?;
         let mut sent = 0;
         for (connection, &state, buffer) in &mut self.connections {
-            if !wanted(connection) || check(state, approval).is_err() {
-                continue;
-            }
-            match enqueue(buffer.into_inner(), number, rpc) {
-                Ok(()) => sent += 1,
-                Err(NetworkSendError::BufferFull(_) | NetworkSendError::UnknownToPeer(_)) => {}
-                Err(error) => return Err(error),
+            if wanted(connection) && check(state, entry).is_ok() {
+                let buffer = buffer.into_inner();
+                sent += count(enqueue(buffer, number, entry, self.map.as_deref(), connection, None, rpc))?;
             }
         }
         Ok(sent)
     }
+
+    /// Sends to one connection and wants to know what becomes of it: an [`RpcReceipt`](crate::RpcReceipt) with the same
+    /// [`CallId`] follows.
+    pub fn send_with_receipt<T: Rpc>(&mut self, connection: Entity, rpc: &T) -> Result<CallId, NetworkSendError> {
+        self.known(connection)?;
+        let (number, entry) = plain::<T>(&self.registry)?;
+        let buffer = ready(&mut self.connections, connection, entry)?;
+        let call = next_call(buffer)?;
+        enqueue(buffer, number, entry, self.map.as_deref(), connection, Some(call), rpc)?;
+        let reliable = entry.options.channel == ChannelId::RELIABLE;
+        Ok(buffer.calls.add((!reliable).then_some(LOST_AFTER), finish_receipt))
+    }
+
+    /// Asks something: a [`Response`](crate::Response) with the same [`CallId`] follows, with the answer or, after
+    /// `timeout`, with an error.
+    pub fn request<Q: Rpc>(
+        &mut self,
+        connection: Entity,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<CallId, NetworkSendError> {
+        self.known(connection)?;
+        let (number, entry) = find::<Q>(&self.registry)?;
+        let finish = entry.finish.ok_or(NetworkSendError::NotARequest(entry.name))?;
+        let buffer = ready(&mut self.connections, connection, entry)?;
+        let call = next_call(buffer)?;
+        enqueue(buffer, number, entry, self.map.as_deref(), connection, Some(call), request)?;
+        Ok(buffer.calls.add(Some(timeout), finish))
+    }
+
+    /// Answers a request. `A` is the type that the request was registered with.
+    pub fn respond<Q: Rpc, A: Rpc>(
+        &mut self,
+        request: &ReceivedRequest<Q>,
+        answer: &A,
+    ) -> Result<(), NetworkSendError> {
+        let connection = request.connection;
+        let Ok((_, state, buffer)) = self.connections.get_mut(connection) else {
+            return Err(NetworkSendError::Unknown(connection));
+        };
+        if state.is_ending() {
+            return Err(NetworkSendError::NotReady(*state));
+        }
+        let buffer = buffer.into_inner();
+        let (limit, waiting) = (buffer.max_message, buffer.byte_len());
+        let size = buffer.queue.try_push_with(|bytes| {
+            bytes.push(MessageKind::RpcReply as u8);
+            write_answer(bytes, request.call);
+            postcard::serialize_with_flavor(answer, Append(bytes))
+                .map_err(|_| NetworkSendError::NotSerialised(short_name::<A>()))
+        })?;
+        refuse_if_too_much(&mut buffer.queue, size, limit, waiting, buffer.max_bytes)
+    }
+
+    /// What is wrong with the connection comes before what is wrong with the type, whose number may not be fixed yet.
+    fn known(&self, connection: Entity) -> Result<(), NetworkSendError> {
+        let known = self.connections.contains(connection);
+        known.then_some(()).ok_or(NetworkSendError::Unknown(connection))
+    }
 }
 
-fn number<T: Rpc>(registry: &RpcRegistry) -> Result<(u16, bool), NetworkSendError> {
-    registry.number::<T>().ok_or(NetworkSendError::NotRegistered(short_name::<T>()))
+fn find<T: Rpc>(registry: &RpcRegistry) -> Result<(u16, &RpcEntry), NetworkSendError> {
+    let found = registry.types.find::<T>().ok_or(NetworkSendError::NotRegistered(short_name::<T>()))?;
+    if !found.1.options.direction.allows(registry.side) {
+        let side = match registry.side {
+            Side::Server => "server",
+            Side::Client => "client",
+        };
+        return Err(NetworkSendError::WrongSide(side));
+    }
+    Ok(found)
 }
 
-fn check(state: ConnectionState, approval: bool) -> Result<(), NetworkSendError> {
+fn plain<T: Rpc>(registry: &RpcRegistry) -> Result<(u16, &RpcEntry), NetworkSendError> {
+    let found = find::<T>(registry)?;
+    if found.1.finish.is_some() {
+        return Err(NetworkSendError::IsARequest(found.1.name));
+    }
+    Ok(found)
+}
+
+fn check(state: ConnectionState, entry: &RpcEntry) -> Result<(), NetworkSendError> {
     match state {
         ConnectionState::Connected(_) => Ok(()),
-        ConnectionState::Approval if approval => Ok(()),
+        ConnectionState::Approval if entry.options.approval => Ok(()),
         _ => Err(NetworkSendError::NotReady(state)),
     }
 }
 
-fn enqueue<T: Rpc>(buffer: &mut OutgoingRpcBuffer, number: u16, rpc: &T) -> Result<(), NetworkSendError> {
-    if buffer.lacking.as_ref().is_some_and(|lacking| lacking.get(usize::from(number)) == Some(&true)) {
-        return Err(NetworkSendError::UnknownToPeer(short_name::<T>()));
+fn ready<'a>(
+    connections: &'a mut Query<'_, '_, (Entity, &'static ConnectionState, &'static mut OutgoingRpcBuffer)>,
+    connection: Entity,
+    entry: &RpcEntry,
+) -> Result<&'a mut OutgoingRpcBuffer, NetworkSendError> {
+    let Ok((_, &state, buffer)) = connections.get_mut(connection) else {
+        return Err(NetworkSendError::Unknown(connection));
+    };
+    check(state, entry)?;
+    Ok(buffer.into_inner())
+}
+
+fn next_call(buffer: &OutgoingRpcBuffer) -> Result<CallId, NetworkSendError> {
+    if buffer.calls.is_full() {
+        return Err(NetworkSendError::TooManyCalls(super::calls::MAX_CALLS));
     }
-    let waiting = buffer.queue.byte_len();
-    let size = buffer.queue.try_push_with(|bytes| {
-        bytes.push(MessageKind::Rpc as u8);
+    Ok(buffer.calls.next())
+}
+
+/// 1 if it was sent, 0 if this connection is to be passed over.
+fn count(sent: Result<(), NetworkSendError>) -> Result<usize, NetworkSendError> {
+    match sent {
+        Ok(()) => Ok(1),
+        Err(NetworkSendError::BufferFull(_) | NetworkSendError::UnknownToPeer(_)) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+fn enqueue<T: Rpc>(
+    buffer: &mut OutgoingRpcBuffer,
+    number: u16,
+    entry: &RpcEntry,
+    map: Option<&RpcEntityMap>,
+    connection: Entity,
+    call: Option<CallId>,
+    rpc: &T,
+) -> Result<(), NetworkSendError> {
+    if buffer.lacking.as_ref().is_some_and(|lacking| lacking.get(usize::from(number)) == Some(&true)) {
+        return Err(NetworkSendError::UnknownToPeer(entry.name));
+    }
+    let (waiting, max_bytes) = (buffer.byte_len(), buffer.max_bytes);
+    let (queue, limit) = buffer.lane(entry.options.channel);
+    if limit == 0 {
+        return Err(SendError::UnknownChannel(entry.options.channel).into());
+    }
+    let mut start = 0;
+    let size = queue.try_push_with(|bytes| {
+        let before = bytes.len();
+        match call {
+            None => bytes.push(MessageKind::Rpc as u8),
+            Some(CallId(call)) => {
+                bytes.push(MessageKind::RpcCall as u8);
+                write_varint(bytes, call);
+            }
+        }
         write_id(bytes, number);
-        postcard::serialize_with_flavor(rpc, Append(bytes))
-            .map_err(|_| NetworkSendError::NotSerialised(short_name::<T>()))
+        start = bytes.len() - before;
+        let mut mapper = Mapper { map, connection, outgoing: true };
+        let done = match entry.encode {
+            Some(encode) => encode(rpc as &dyn Any, &mut mapper, bytes),
+            None => postcard::serialize_with_flavor(rpc, Append(bytes)).is_ok(),
+        };
+        done.then_some(()).ok_or(NetworkSendError::NotSerialised(entry.name))
     })?;
-    let refused = if size > buffer.max_message {
-        NetworkSendError::Driver(netstream_driver::SendError::TooLarge { size, limit: buffer.max_message })
-    } else if waiting + size > buffer.max_bytes {
+    if let Some(limit) = entry.options.max_size
+        && size - start > limit
+    {
+        queue.pop_back();
+        return Err(SendError::TooLarge { size: size - start, limit }.into());
+    }
+    refuse_if_too_much(queue, size, limit, waiting, max_bytes)
+}
+
+fn refuse_if_too_much(
+    queue: &mut MessageQueue,
+    size: usize,
+    limit: usize,
+    waiting: usize,
+    max_bytes: usize,
+) -> Result<(), NetworkSendError> {
+    let refused = if size > limit {
+        NetworkSendError::Driver(SendError::TooLarge { size, limit })
+    } else if waiting + size > max_bytes {
         NetworkSendError::BufferFull(waiting)
     } else {
         return Ok(());
     };
-    MessageQueue::pop_back(&mut buffer.queue);
+    queue.pop_back();
     Err(refused)
 }
 
+/// Hands queued RPCs to the drivers, as far as these take them; the rest waits for the next time.
+pub(crate) fn send_rpcs(
+    mut net: ResMut<'_, NetworkStreamDriver>,
+    mut buffers: Query<'_, '_, (&NetworkStreamConnection, &mut OutgoingRpcBuffer)>,
+) {
+    let mut now = None;
+    for (connection, mut buffer) in &mut buffers {
+        if buffer.is_empty() {
+            continue;
+        }
+        let session = &mut net.session;
+        let now = *now.get_or_insert_with(|| session.now());
+        let key = connection.key();
+        let Some(driver) = session.store.get_mut(key.driver) else { continue };
+        let OutgoingRpcBuffer { queue, lanes, .. } = &mut *buffer;
+        let lanes = lanes.iter_mut().map(|RpcLane { channel, queue, .. }| (*channel, queue));
+        for (channel, queue) in std::iter::once((ChannelId::RELIABLE, queue)).chain(lanes) {
+            while let Some(message) = queue.front() {
+                match driver.send(now, key.connection, channel, message) {
+                    Ok(()) => queue.pop_front(),
+                    Err(SendError::QueueFull) => break,
+                    // The connection is over; its event says so.
+                    Err(SendError::NotConnected | SendError::NotReady) => queue.clear(),
+                    Err(error) => {
+                        tracing::warn!("an RPC on channel {} was not sent: {error}", channel.0);
+                        queue.pop_front();
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Lets postcard write to the end of a vector.
-struct Append<'a>(&'a mut Vec<u8>);
+pub(crate) struct Append<'a>(pub(crate) &'a mut Vec<u8>);
 
 impl Flavor for Append<'_> {
     type Output = ();

@@ -1,9 +1,11 @@
 //! The shape of a type, found by asking serde to read one: no derive, no attribute.
 //!
 //! A deserializer that has no data notes what the type asks for. Where the type wants a value to go on, it gets the
-//! smallest; enums are asked once for each variant. Types that decide by the data what to read next show the shape of
-//! their smallest value.
+//! smallest. An enum can be asked for one variant at a time only, so the type is read again until each variant of each
+//! enum in it was seen, with its payload. Types that decide by the data what to read next show the shape of their smallest
+//! value.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::de::value::U32Deserializer;
@@ -11,27 +13,49 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visit
 
 /// How deep a type is followed; recursive types end here.
 const MAX_DEPTH: usize = 24;
-/// How much is noted; more does not tell types apart any better.
+/// From this depth on, what may be absent is: recursive types come to their end.
+const SHALLOW: usize = 10;
+/// How much is noted in one reading; more does not tell types apart any better.
 const MAX_NOTES: usize = 64 * 1024;
+/// How often a type is read at most.
+const MAX_READINGS: usize = 1024;
 
 /// A 64-bit fingerprint of how `T` looks on the wire: names of types, fields and variants, primitive kinds, order.
-pub(crate) fn fingerprint<T: DeserializeOwned>() -> u64 {
-    let hash = blake3::hash(describe::<T>().as_bytes());
+pub(crate) fn fingerprint<T: DeserializeOwned>(extra: &[u8]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    describe::<T>(|notes| _ = hasher.update(notes.as_bytes()));
+    hasher.update(extra);
+    let hash = hasher.finalize();
     let mut first = [0; 8];
     first.copy_from_slice(&hash.as_bytes()[..8]);
     u64::from_le_bytes(first)
 }
 
-fn describe<T: DeserializeOwned>() -> String {
-    let mut trace = Trace { notes: String::new(), depth: 0 };
-    // The outcome does not matter: what was asked for is noted.
-    let _ = T::deserialize(&mut trace);
-    trace.notes
+/// Hands out what was noted, reading by reading.
+fn describe<T: DeserializeOwned>(mut each: impl FnMut(&str)) {
+    let mut trace = Trace { notes: String::new(), depth: 0, enums: BTreeMap::new(), fresh: false };
+    for reading in 0..MAX_READINGS {
+        trace.notes.clear();
+        trace.depth = 0;
+        trace.fresh = false;
+        // The outcome does not matter: what was asked for is noted.
+        let _ = T::deserialize(&mut trace);
+        if reading == 0 || trace.fresh {
+            each(&trace.notes);
+        }
+        if trace.enums.values().flatten().all(|&tries| tries > 0) {
+            return;
+        }
+    }
 }
 
 struct Trace {
     notes: String,
     depth: usize,
+    /// By name and variants: how often each variant was chosen. Names, not addresses: two builds must agree.
+    enums: BTreeMap<(&'static str, &'static [&'static str]), Vec<u32>>,
+    /// Something was met in this reading that was not met before.
+    fresh: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +145,9 @@ impl<'de> de::Deserializer<'de> for &mut Trace {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.note(format_args!("option"))?;
+        if self.depth >= SHALLOW {
+            return visitor.visit_none();
+        }
         self.nested(|trace| visitor.visit_some(trace))
     }
 
@@ -140,7 +167,8 @@ impl<'de> de::Deserializer<'de> for &mut Trace {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.note(format_args!("seq"))?;
-        self.nested(|trace| visitor.visit_seq(Elements { trace, names: None, left: 1 }))
+        let left = usize::from(self.depth < SHALLOW);
+        self.nested(|trace| visitor.visit_seq(Elements { trace, names: None, left }))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Stop> {
@@ -159,7 +187,8 @@ impl<'de> de::Deserializer<'de> for &mut Trace {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.note(format_args!("map"))?;
-        self.nested(|trace| visitor.visit_map(Elements { trace, names: None, left: 1 }))
+        let left = usize::from(self.depth < SHALLOW);
+        self.nested(|trace| visitor.visit_map(Elements { trace, names: None, left }))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -174,14 +203,21 @@ impl<'de> de::Deserializer<'de> for &mut Trace {
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stop> {
         self.note(format_args!("enum {variants:?}"))?;
-        // A visitor can be asked for one variant only; the payloads of the others are told by their names and by the
-        // number of variants. Most differences between two versions of a game show in these.
-        self.nested(|trace| visitor.visit_enum(First { trace }))
+        let tries = self.enums.entry((name, variants)).or_insert_with(|| vec![0; variants.len()]);
+        // The one that was tried least; deep inside, the first, which by custom has the least in it.
+        let least = tries.iter().enumerate().min_by_key(|(_, tries)| **tries).map_or(0, |(variant, _)| variant);
+        let variant = if self.depth < SHALLOW { least } else { 0 };
+        if let Some(tries) = tries.get_mut(variant) {
+            self.fresh |= *tries == 0;
+            *tries += 1;
+        }
+        self.note(format_args!("{variant}"))?;
+        self.nested(|trace| visitor.visit_enum(Variant { trace, variant: variant as u32 }))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -220,21 +256,22 @@ impl<'de> de::MapAccess<'de> for Elements<'_> {
     }
 }
 
-struct First<'a> {
+struct Variant<'a> {
     trace: &'a mut Trace,
+    variant: u32,
 }
 
-impl<'de> de::EnumAccess<'de> for First<'_> {
+impl<'de> de::EnumAccess<'de> for Variant<'_> {
     type Error = Stop;
     type Variant = Self;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Stop> {
-        let first: U32Deserializer<Stop> = 0u32.into_deserializer();
-        Ok((seed.deserialize(first)?, self))
+        let variant: U32Deserializer<Stop> = self.variant.into_deserializer();
+        Ok((seed.deserialize(variant)?, self))
     }
 }
 
-impl<'de> de::VariantAccess<'de> for First<'_> {
+impl<'de> de::VariantAccess<'de> for Variant<'_> {
     type Error = Stop;
 
     fn unit_variant(self) -> Result<(), Stop> {
@@ -259,6 +296,12 @@ mod tests {
     use super::*;
     use serde::{Deserialize, Serialize};
 
+    fn notes<T: DeserializeOwned>() -> String {
+        let mut all = String::new();
+        describe::<T>(|notes| all.push_str(notes));
+        all
+    }
+
     #[test]
     fn a_shape_names_fields_kinds_and_order() {
         #[derive(Serialize, Deserialize)]
@@ -270,7 +313,7 @@ mod tests {
             note: String,
         }
         assert_eq!(
-            describe::<Shot>(),
+            notes::<Shot>(),
             "struct 3 at: tuple 2 visit_f32 visit_f32 by: option visit_u16 note: visit_string "
         );
     }
@@ -302,9 +345,9 @@ mod tests {
                 C,
             }
         }
-        assert_ne!(fingerprint::<one::T>(), fingerprint::<other::T>());
-        assert_ne!(fingerprint::<one::E>(), fingerprint::<other::E>());
-        assert_ne!(fingerprint::<u8>(), fingerprint::<u16>());
+        assert_ne!(fingerprint::<one::T>(&[]), fingerprint::<other::T>(&[]));
+        assert_ne!(fingerprint::<one::E>(&[]), fingerprint::<other::E>(&[]));
+        assert_ne!(fingerprint::<u8>(&[]), fingerprint::<u16>(&[]));
     }
 
     #[test]
@@ -315,7 +358,51 @@ mod tests {
             children: Vec<Tree>,
             next: Option<Box<Tree>>,
         }
-        assert!(describe::<Tree>().len() < 2 * MAX_NOTES);
-        assert_eq!(fingerprint::<Tree>(), fingerprint::<Tree>());
+        assert!(notes::<Tree>().len() < 2 * MAX_NOTES);
+        assert_eq!(fingerprint::<Tree>(&[]), fingerprint::<Tree>(&[]));
+    }
+
+    #[test]
+    fn the_payload_of_every_variant_counts_also_of_enums_inside_enums() {
+        macro_rules! game {
+            ($name:ident, $deep:ty) => {
+                mod $name {
+                    #[derive(serde::Serialize, serde::Deserialize)]
+                    pub(super) enum Inner {
+                        A,
+                        B(u8),
+                        C { deep: $deep },
+                    }
+                    #[derive(serde::Serialize, serde::Deserialize)]
+                    pub(super) enum Outer {
+                        None,
+                        One(Inner),
+                        Two { x: f32, y: Option<Inner> },
+                    }
+                }
+            };
+        }
+        game!(here, u32);
+        game!(there, i32);
+        game!(same, u32);
+        assert_ne!(fingerprint::<here::Outer>(&[]), fingerprint::<there::Outer>(&[]));
+        assert_eq!(fingerprint::<here::Outer>(&[]), fingerprint::<same::Outer>(&[]));
+        assert_ne!(fingerprint::<here::Outer>(&[]), fingerprint::<here::Outer>(&[1]));
+    }
+
+    #[test]
+    fn recursive_enums_come_to_an_end_and_what_follows_them_counts() {
+        #[derive(Serialize, Deserialize)]
+        enum Expression {
+            Number(i32),
+            Sum(Box<Expression>, Box<Expression>),
+            List(Vec<Expression>),
+        }
+        #[derive(Serialize, Deserialize)]
+        struct Short(Expression);
+        #[derive(Serialize, Deserialize)]
+        struct Long(Expression, u8);
+        assert_eq!(fingerprint::<Short>(&[]), fingerprint::<Short>(&[]));
+        assert_ne!(fingerprint::<Short>(&[]), fingerprint::<Long>(&[]));
     }
 }

@@ -121,6 +121,7 @@ impl Core {
     pub(super) fn establish(&mut self, slot: Slot) {
         self.input(slot, Input::Admitted);
         self.input(slot, Input::Established);
+        self.release_held(slot);
         if self.connections.get(slot).is_some_and(|connection| connection.in_game) {
             self.input(slot, Input::EnterGame);
         }

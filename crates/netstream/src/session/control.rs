@@ -13,7 +13,7 @@ use crate::NetworkId;
 pub(crate) enum MessageKind {
     /// One of [`Control`]; reliable only.
     Control = 0,
-    /// An RPC: id, then its postcard body; reliable only.
+    /// An RPC: its type's number, then its postcard body; on the channel that it is registered with.
     Rpc = 1,
     /// Client to server; unreliable or unreliable fragmented.
     Command = 2,
@@ -23,6 +23,11 @@ pub(crate) enum MessageKind {
     Input = 4,
     /// Server to client: its snapshots of a tick, and the time; unreliable or unreliable fragmented.
     TickSnapshot = 5,
+    /// An RPC of which the sender wants to hear: the call's number in 7-bit groups, then as [`Rpc`](Self::Rpc).
+    RpcCall = 6,
+    /// What became of one: the call's number in 7-bit groups, then 0: dispatched, or 1 and the postcard body of the
+    /// answer; reliable only.
+    RpcReply = 7,
 }
 
 impl MessageKind {
@@ -35,6 +40,8 @@ impl MessageKind {
             3 => Self::Snapshot,
             4 => Self::Input,
             5 => Self::TickSnapshot,
+            6 => Self::RpcCall,
+            7 => Self::RpcReply,
             _ => return None,
         };
         Some((kind, rest))

@@ -19,6 +19,7 @@ use super::ids::NetworkIdPool;
 use super::protocol::{Protocol, Protocols, SchemaPolicy};
 use super::table::{Connection, ConnectionTable, Slot};
 use super::tickets::{ResumeTicket, TicketBook};
+use crate::rpc::RpcPolicy;
 use crate::state::{Effect, Input, Side, first_state, transition};
 use crate::{ConnectionEvent, ConnectionState, NetworkId, NetworkLimits};
 
@@ -87,7 +88,7 @@ pub(crate) struct Core {
     pub(super) closes: Vec<Close>,
     pub(super) protocols: Protocols,
     /// For each RPC id on the wire, whether it may travel before Connected.
-    pub(super) approval_rpcs: Vec<bool>,
+    pub(super) rpcs: Vec<RpcPolicy>,
     pub(super) ids: NetworkIdPool,
     /// Server: who holds which id.
     pub(super) holders: BTreeMap<NetworkId, Slot>,
@@ -119,7 +120,7 @@ impl Core {
             send_bytes: Vec::new(),
             closes: Vec::new(),
             protocols: Protocols::default(),
-            approval_rpcs: Vec::new(),
+            rpcs: Vec::new(),
             ids: NetworkIdPool::default(),
             holders: BTreeMap::new(),
             tickets: TicketBook::default(),
@@ -134,9 +135,9 @@ impl Core {
         self.now = now;
     }
 
-    pub(crate) fn set_protocol(&mut self, protocol: Protocol, approval_rpcs: Vec<bool>) {
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol, rpcs: Vec<RpcPolicy>) {
         self.protocols.set(protocol);
-        self.approval_rpcs = approval_rpcs;
+        self.rpcs = rpcs;
     }
 
     /// The moment of the last call.
@@ -449,6 +450,7 @@ pub(super) fn blank(entity: Entity, key: ConnectionKey) -> Connection {
         rpcs: Default::default(),
         data: Default::default(),
         stream: Default::default(),
+        held: Default::default(),
         touched: false,
         out_of_game_since: None,
         warned: false,

@@ -13,7 +13,7 @@ use netstream_driver::{ConnectionKey, DriverId};
 use super::control::{Control, MessageKind};
 use super::core::{Change, Close, Core, blank};
 use super::table::Slot;
-use super::wire::{read_id, write_id};
+use super::wire::{Reader, read_id, write_id};
 use crate::queue::MessageQueue;
 use crate::state::{Input, Side};
 use crate::{ConnectionState, NetworkLimits};
@@ -85,7 +85,8 @@ impl Core {
             self.counters.late_messages += 1;
             return;
         }
-        if !state.is_connected() {
+        // What comes to a client on another channel may have overtaken the server's acceptance.
+        if !state.is_connected() && (channel == ChannelId::RELIABLE || self.side == Side::Server) {
             connection.early_messages += 1;
             connection.early_bytes = connection.early_bytes.saturating_add(message.len() as u32);
             if connection.early_messages > self.limits.early_messages
@@ -101,7 +102,10 @@ impl Core {
                 Some(control) => self.handle_control(slot, control),
                 None => self.violation(slot, "malformed control message"),
             },
-            (Some((MessageKind::Rpc, body)), _) if reliable => self.handle_rpc(slot, body),
+            (Some((kind @ (MessageKind::Rpc | MessageKind::RpcCall), _)), _) => {
+                self.handle_rpc(slot, kind, channel, message);
+            }
+            (Some((MessageKind::RpcReply, _)), _) if reliable => self.handle_reply(slot, message),
             (Some((MessageKind::Command, body)), Side::Server) if data => self.handle_data(slot, body, false),
             (Some((MessageKind::Snapshot, body)), Side::Client) if data => self.handle_data(slot, body, false),
             (Some((MessageKind::Input, body)), Side::Server) if data => self.handle_data(slot, body, true),
@@ -153,34 +157,79 @@ impl Core {
         }
     }
 
-    fn handle_rpc(&mut self, slot: Slot, body: &[u8]) {
+    /// The envelope is checked whole here: kind, channel, number, direction, state and size.
+    fn handle_rpc(&mut self, slot: Slot, kind: MessageKind, channel: ChannelId, message: &[u8]) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        // The peer's number, then ours.
-        let number = read_id(body).and_then(|(theirs, rest)| {
+        let early = !matches!(connection.state, ConnectionState::Connected(_) | ConnectionState::Approval);
+        if early && self.side == Side::Client && channel != ChannelId::RELIABLE {
+            // The server is Connected already, and this came on a quicker channel than its acceptance.
+            connection.held.push_parts(&[&[channel.0], message]);
+            return self.refuse_flood(slot);
+        }
+        // The number, then ours; `prefix` is what stands before it.
+        let found = split_rpc(kind, message).and_then(|(prefix, theirs, body)| {
             let ours = match &connection.numbers {
                 None => theirs,
                 Some(numbers) => numbers.ours.get(usize::from(theirs)).copied()??,
             };
-            Some((ours, rest, *self.approval_rpcs.get(usize::from(ours))?))
+            Some((prefix, ours, body, *self.rpcs.get(usize::from(ours))?))
         });
-        let (number, rest) = match (number, connection.state) {
-            (Some((number, rest, _)), ConnectionState::Connected(_)) => (number, rest),
-            (Some((number, rest, true)), ConnectionState::Approval) => (number, rest),
-            (Some(_), _) => return self.violate(slot, DisconnectCode::InvalidRpc, "RPC before Connected"),
-            (None, _) => return self.violate(slot, DisconnectCode::InvalidRpc, "unknown RPC"),
+        let Some((prefix, number, body, policy)) = found else {
+            return self.violate(slot, DisconnectCode::InvalidRpc, "unknown RPC");
         };
+        if channel != policy.channel {
+            return self.violation(slot, "RPC on the wrong channel");
+        }
+        let fits = policy.welcome && body.len() <= policy.max_size && (kind == MessageKind::RpcCall || !policy.request);
+        if !fits {
+            return self.violate(slot, DisconnectCode::InvalidRpc, "RPC of the wrong direction, kind or size");
+        }
+        let may = connection.state.is_connected() || (connection.state == ConnectionState::Approval && policy.approval);
+        if !may {
+            return self.violate(slot, DisconnectCode::InvalidRpc, "RPC before Connected");
+        }
         if connection.numbers.is_some() {
             let mut ours = Vec::with_capacity(3);
             write_id(&mut ours, number);
-            connection.rpcs.push_parts(&[&ours, rest]);
+            connection.rpcs.push_parts(&[prefix, &ours, body]);
         } else {
-            connection.rpcs.push(body);
+            connection.rpcs.push(message);
         }
-        let full = connection.rpcs.len() > self.limits.incoming_rpcs
-            || connection.rpcs.byte_len() > self.limits.incoming_rpc_bytes;
         self.touch(slot);
+        self.refuse_flood(slot);
+    }
+
+    /// What became of an RPC of ours.
+    fn handle_reply(&mut self, slot: Slot, message: &[u8]) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if !connection.state.is_connected() && connection.state != ConnectionState::Approval {
+            return self.violate(slot, DisconnectCode::InvalidRpc, "reply before Connected");
+        }
+        connection.rpcs.push(message);
+        self.touch(slot);
+        self.refuse_flood(slot);
+    }
+
+    fn refuse_flood(&mut self, slot: Slot) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let full = [&connection.rpcs, &connection.held]
+            .into_iter()
+            .any(|queue| queue.len() > self.limits.incoming_rpcs || queue.byte_len() > self.limits.incoming_rpc_bytes);
         if full {
             self.violate(slot, DisconnectCode::Flood, "too many RPCs in one update");
+        }
+    }
+
+    /// RPCs that came before the acceptance count now.
+    pub(super) fn release_held(&mut self, slot: Slot) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let mut held = std::mem::take(&mut connection.held);
+        for message in held.drain() {
+            if let Some((&channel, message)) = message.split_first()
+                && let Some((kind, _)) = MessageKind::split(message)
+            {
+                self.handle_rpc(slot, kind, ChannelId(channel), message);
+            }
         }
     }
 
@@ -211,6 +260,17 @@ impl Core {
         self.counters.unread_dropped += trim(queue, &self.limits);
         self.touch(slot);
     }
+}
+
+/// What stands before an RPC's number, the number, and the body.
+fn split_rpc(kind: MessageKind, message: &[u8]) -> Option<(&[u8], u16, &[u8])> {
+    let mut reader = Reader(message.get(1..)?);
+    if kind == MessageKind::RpcCall {
+        reader.varint()?;
+    }
+    let prefix = message.get(..message.len() - reader.0.len())?;
+    let (number, body) = read_id(reader.0)?;
+    Some((prefix, number, body))
 }
 
 /// Drops the oldest messages over the caps; says how many.

@@ -24,7 +24,7 @@ pub use self::bans::BanTarget;
 pub use self::core::SameIdentity;
 pub use self::counters::SessionCounters;
 pub use protocol::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SchemaPolicy};
-pub(crate) use protocol::{Protocol, SchemaEntry};
+pub(crate) use protocol::{Protocol, RPC, SchemaEntry};
 pub(crate) use table::Slot;
 
 use self::core::Core;

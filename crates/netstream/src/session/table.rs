@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     pub(crate) data: MessageQueue,
     /// Packets of the peer's ticks: received and not yet on the entity.
     pub(crate) stream: MessageQueue,
+    /// Client: RPCs that overtook the server's acceptance on another channel; they count from then on.
+    pub(crate) held: MessageQueue,
     /// Whether it is on the list of those whose queues have something for the entity.
     pub(crate) touched: bool,
     /// Since when the peer sends as if in the game and this side is not.

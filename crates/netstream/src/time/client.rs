@@ -14,8 +14,17 @@ use netstream_driver::transport::Mono;
 use super::slew::{Estimate, SlewClock};
 use crate::tick::{Tick, TickRate};
 
-/// How many ticks before its turn a command should reach the server.
-pub(crate) const SLACK: f64 = 2.0;
+/// How many ticks before its turn a command should reach the server, besides how much this varies.
+const SLACK: f64 = 1.75;
+/// How many ticks earlier commands leave for each that missed its tick: the network loses packets, or the World runs
+/// several ticks in one update, and it is the copies that must be in time.
+const LATE_STEP: f64 = 0.25;
+/// So many are counted at a time.
+const LATE_COUNTED: u8 = 4;
+/// How much of that is given back with each tick.
+const LATE_DECAY: f64 = 0.004;
+/// The most that is added because of commands that were late, in ticks.
+const LATE_MAX: f64 = 8.0;
 /// Packets of which it is remembered when they left; at 120 Hz more than a second.
 const SENT: usize = 256;
 /// Beyond this many ticks from the origin, everything is counted from another one.
@@ -30,6 +39,8 @@ pub(crate) struct Report {
     pub(crate) fraction: u8,
     /// The newest packet of ours that has arrived: its tick, and how many 256ths of a tick after that tick's turn.
     pub(crate) newest: Option<(Tick, i32)>,
+    /// How many of our commands have missed their tick so far, modulo 256.
+    pub(crate) late: u8,
 }
 
 #[derive(Debug)]
@@ -44,6 +55,11 @@ pub(crate) struct ClientClock {
     down: Estimate,
     /// Ticks from one snapshot to the next.
     interval: Estimate,
+    /// How many commands were late when last heard, and how much earlier they leave because of that.
+    late: Option<u8>,
+    early: f64,
+    /// From the turn of the oldest tick of an update to the departure of its packet, in ticks.
+    held: Estimate,
     last_report: Option<Tick>,
     last_snapshot: Option<Tick>,
     last_age: Option<(Tick, f64)>,
@@ -69,6 +85,9 @@ impl ClientClock {
             up: Estimate::default(),
             down: Estimate::default(),
             interval: Estimate::default(),
+            late: None,
+            early: 0.0,
+            held: Estimate::default(),
             last_report: None,
             last_snapshot: None,
             last_age: None,
@@ -86,6 +105,11 @@ impl ClientClock {
         self.origin.is_some()
     }
 
+    /// Whether the clock runs at about real time, because it is about where it should be.
+    fn settled(&self) -> bool {
+        (self.predicted.scale() - 1.0).abs() < 0.05
+    }
+
     fn place(&self, tick: Tick) -> f64 {
         self.origin.map_or(0.0, |origin| f64::from(tick.since(origin)))
     }
@@ -96,8 +120,14 @@ impl ClientClock {
         (self.origin.unwrap_or_default().offset(whole as i32), (position - whole) as f32)
     }
 
-    /// A packet for `tick` leaves now.
-    pub(crate) fn sent(&mut self, tick: Tick) {
+    /// A packet for `tick`, and for `ran` - 1 ticks before it, leaves now.
+    pub(crate) fn sent(&mut self, tick: Tick, ran: u32) {
+        if let Some(position) = self.predicted.position()
+            && ran > 0
+            && !self.locked
+        {
+            self.held.add((position - self.place(tick) + f64::from(ran - 1)).clamp(0.0, 8.0));
+        }
         self.sent[tick.number() as usize % SENT] = (tick, self.local);
     }
 
@@ -116,6 +146,11 @@ impl ClientClock {
         if known == tick && left.is_finite() && fresh {
             let age = f64::from(age) / 256.0;
             self.last_age = Some((tick, age));
+            let late = self.late.replace(report.late).map_or(0, |before| report.late.wrapping_sub(before));
+            // Those that were late before the clock was right tell nothing.
+            if self.settled() {
+                self.early = (self.early + f64::from(late.min(LATE_COUNTED)) * LATE_STEP).min(LATE_MAX);
+            }
             self.up.add(self.place(tick) + age - left);
         }
     }
@@ -142,10 +177,12 @@ impl ClientClock {
             return;
         }
         let up = self.up.mean();
-        let ahead = up.map_or(down + rtt, |up| up + 2.0 * self.up.deviation());
+        let ahead = up.map_or(down + rtt, |up| up + self.up.deviation());
+        let ahead = ahead + self.held.mean().unwrap_or(0.5) + self.held.deviation() + SLACK + self.early;
         let server = up.map_or(down + rtt / 2.0, |up| (up + down) / 2.0);
         let behind = 2.0 * self.interval.mean().unwrap_or(1.0) + 2.0 * self.down.deviation();
-        self.predicted.advance(elapsed, local + ahead + SLACK, far);
+        self.early = (self.early - elapsed * LATE_DECAY).max(0.0);
+        self.predicted.advance(elapsed, local + ahead, far);
         self.server.advance(elapsed, local + server, far);
         self.interpolation.advance(elapsed, local + down - behind, far);
     }

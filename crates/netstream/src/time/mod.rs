@@ -51,8 +51,10 @@ pub struct NetworkTime {
     /// Client: whose time the clock follows.
     pub(crate) connection: Option<Entity>,
     pub(crate) client: ClientClock,
-    /// Whether the tick went on with this update.
-    pub(crate) ticked: bool,
+    /// Ticks that ran in this update.
+    pub(crate) ran: u32,
+    /// Server: this update made up for a standstill, and what it found waiting says nothing about the network.
+    pub(crate) stalled: bool,
 }
 
 impl Default for NetworkTime {
@@ -74,7 +76,8 @@ impl NetworkTime {
             skipped: 0,
             connection: None,
             client: ClientClock::new(rate),
-            ticked: false,
+            ran: 0,
+            stalled: false,
         }
     }
 
@@ -152,7 +155,7 @@ impl NetworkTime {
 
     /// Server: takes note of the time. Ticks that cannot be caught up with are over now.
     fn begin(&mut self, now: Mono) {
-        self.ticked = false;
+        (self.ran, self.stalled) = (0, false);
         let started = *self.started.get_or_insert(now);
         let nanos = u128::from(now.since(started).as_nanos() as u64) * u128::from(self.rate.per_second());
         let (whole, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
@@ -167,12 +170,13 @@ impl NetworkTime {
             self.skipped += u64::from(self.due - MAX_TICKS);
             self.tick = Some(due - MAX_TICKS);
             self.due = MAX_TICKS;
+            self.stalled = true;
         }
     }
 
     /// Client: the same, after the headers of this update were read.
     fn follow(&mut self, now: Mono, rtt: f64) {
-        self.ticked = false;
+        self.ran = 0;
         self.client.advance(now, rtt);
         let Some(position) = self.client.predicted.position() else {
             self.due = 0;
@@ -195,7 +199,7 @@ impl NetworkTime {
     fn next(&mut self) -> bool {
         let Some(rest) = self.due.checked_sub(1) else { return false };
         self.due = rest;
-        self.ticked = true;
+        self.ran += 1;
         self.tick = Some(self.tick.map_or(self.first, |tick| tick + 1));
         true
     }

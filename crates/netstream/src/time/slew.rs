@@ -66,7 +66,13 @@ impl SlewClock {
     }
 }
 
+/// How far a sample may lie from the mean to count in full, in ticks; to which comes the same number of deviations.
+const USUAL: f64 = 4.0;
+
 /// A mean that follows its samples, and how far they usually lie from it.
+///
+/// A single sample far off, of a packet that lay about while one of the Worlds stood still, moves it by half a tick; if
+/// more of the kind come, it believes them after a few.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Estimate {
     mean: Option<f64>,
@@ -78,7 +84,8 @@ impl Estimate {
         match &mut self.mean {
             None => self.mean = Some(sample),
             Some(mean) => {
-                let error = sample - *mean;
+                let usual = USUAL * (1.0 + self.deviation);
+                let error = (sample - *mean).clamp(-usual, usual);
                 *mean += error / 8.0;
                 self.deviation += (error.abs() - self.deviation) / 4.0;
             }
@@ -117,6 +124,18 @@ mod tests {
         }
         assert!((clock.position().unwrap() - desired).abs() < 0.01);
         assert_eq!(clock.jumps(), 0);
+    }
+
+    #[test]
+    fn one_sample_far_off_is_not_believed_and_ten_are() {
+        let mut estimate = Estimate::default();
+        (0..20).for_each(|_| estimate.add(5.0));
+        estimate.add(125.0);
+        assert!(estimate.mean().unwrap() < 6.0);
+        (0..20).for_each(|_| estimate.add(5.0));
+        assert!((estimate.mean().unwrap() - 5.0).abs() < 0.1 && estimate.deviation() < 0.1);
+        (0..30).for_each(|_| estimate.add(125.0));
+        assert!((estimate.mean().unwrap() - 125.0).abs() < 6.0, "{estimate:?}");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) struct Pacer {
     floor: i64,
     updated_at: Mono,
     rate: u64,
+    /// Whether something has waited since the last visit.
+    waited: bool,
     /// How late visits were lately that something waited for.
     late: Duration,
 }
@@ -35,7 +37,12 @@ const MAX_DEBT: Duration = Duration::from_millis(250);
 
 impl Pacer {
     pub(super) const fn new(now: Mono) -> Self {
-        Self { tokens: 0, floor: 0, updated_at: now, rate: 0, late: Duration::ZERO }
+        Self { tokens: 0, floor: 0, updated_at: now, rate: 0, waited: false, late: Duration::ZERO }
+    }
+
+    /// One of which `burst` bytes may leave at once from the start.
+    pub(super) const fn filled(now: Mono, burst: u32) -> Self {
+        Self { tokens: burst as i64 * UNIT, ..Self::new(now) }
     }
 
     /// Forgets everything: there is no rate yet.
@@ -43,14 +50,14 @@ impl Pacer {
         *self = Self::new(now);
     }
 
-    /// Lets time pass at `rate` bytes per second. `burst` bytes may leave at once after any pause. `waited` says that
-    /// something would have left before if it could.
-    pub(super) fn update(&mut self, now: Mono, rate: u64, burst: u32, waited: bool) {
+    /// Lets time pass at `rate` bytes per second. `burst` bytes may leave at once after any pause.
+    pub(super) fn update(&mut self, now: Mono, rate: u64, burst: u32) {
         let pause = now.since(self.updated_at);
         if pause.is_zero() {
             return;
         }
-        let late = if waited && !self.is_open() { now.since(self.opens_at(self.rate)) } else { Duration::ZERO };
+        let late = if self.waited { now.since(self.opens_at(self.rate)) } else { Duration::ZERO };
+        self.waited = false;
         self.updated_at = now;
         self.rate = rate;
         let forgotten = self.late.as_nanos() * pause.min(MEMORY).as_nanos() / MEMORY.as_nanos();
@@ -64,6 +71,11 @@ impl Pacer {
     /// How late visits were lately, if so late that what leaves at one is a burst.
     pub(super) fn tick(&self) -> Option<Duration> {
         (self.late >= TICK).then_some(self.late)
+    }
+
+    /// Something has to wait for the next visit.
+    pub(super) const fn wait(&mut self) {
+        self.waited = !self.is_open();
     }
 
     /// Whether something may leave now.
@@ -97,11 +109,12 @@ mod tests {
         let mut sent = 0;
         while now < Mono::ZERO + Duration::from_secs(1) {
             now = now + step;
-            pacer.update(now, rate, 2400, true);
+            pacer.update(now, rate, 2400);
             while pacer.is_open() {
                 pacer.spend(1200);
                 sent += 1200;
             }
+            pacer.wait();
         }
         sent
     }
@@ -119,7 +132,7 @@ mod tests {
     #[test]
     fn a_long_pause_does_not_become_a_long_burst() {
         let mut pacer = Pacer::new(Mono::ZERO);
-        pacer.update(Mono::ZERO + Duration::from_secs(60), 1_000_000, 2400, true);
+        pacer.update(Mono::ZERO + Duration::from_secs(60), 1_000_000, 2400);
         assert!(pacer.tokens <= 53_000 * UNIT);
     }
 
@@ -130,7 +143,7 @@ mod tests {
         let mut sent = 0;
         while now < Mono::ZERO + Duration::from_secs(100) {
             now = pacer.opens_at(3_000).max(now);
-            pacer.update(now, 3_000, 4_800, true);
+            pacer.update(now, 3_000, 4_800);
             assert!(pacer.is_open());
             pacer.spend(1200);
             sent += 1200;
@@ -142,10 +155,10 @@ mod tests {
     fn the_next_opening_is_where_it_was_announced() {
         let mut pacer = Pacer::new(Mono::ZERO);
         let start = Mono::from_nanos(1);
-        pacer.update(start, 1_000_000, 100, true);
+        pacer.update(start, 1_000_000, 100);
         pacer.spend(1200);
         let at = pacer.opens_at(1_000_000);
-        pacer.update(at, 1_000_000, 100, true);
+        pacer.update(at, 1_000_000, 100);
         assert!(pacer.is_open());
         assert!(at.since(start) > Duration::from_micros(1_000), "{at:?}");
         assert!(at.since(start) < Duration::from_micros(1_300), "{at:?}");

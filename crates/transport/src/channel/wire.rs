@@ -17,8 +17,8 @@
 //! ```
 //!
 //! **Numbers.** Each end numbers its packets from 0 (a packet is never sent again; what it carried may be). A number is
-//! truncated so that at least twice the distance to the newest acknowledged one remains; the receiver takes the 64-bit
-//! number nearest to the one after its newest. A sender leaves out one number at random per 64 to 512: whoever
+//! truncated to 2 bytes or more, so that at least twice the distance to the newest acknowledged one remains; the
+//! receiver takes the 64-bit number nearest to the one after its newest. A sender leaves out one number at random per 64 to 512: whoever
 //! acknowledges a number that was left out, or is still to come, is lying.
 //!
 //! **Ack.** `largest` is the low 24 bits of the newest number received, `delay` the time since then in units of 8 µs.
@@ -150,10 +150,10 @@ impl<'a> Ack<'a> {
 
 /// How much of the packet number must travel so that the peer can tell which it is.
 pub(super) fn number_len(number: u64, acked: u64) -> usize {
-    // Twice the distance, rounded up to whole bytes; RFC 9000, appendix A.2.
+    // Twice the distance, rounded up to whole bytes; RFC 9000, appendix A.2. One byte would not do even for small
+    // distances: a packet may come a whole replay window of 1024 late, and must not be taken for another one then.
     match number.wrapping_sub(acked) {
-        0..0x40 => 1,
-        0x40..0x4000 => 2,
+        0..0x4000 => 2,
         0x4000..0x40_0000 => 3,
         _ => 4,
     }

@@ -11,6 +11,8 @@ mod key;
 pub mod portable;
 pub mod provider;
 pub(crate) mod text;
+#[cfg(test)]
+mod vectors;
 mod xchacha;
 
 pub(crate) use drbg::Drbg;

@@ -18,6 +18,13 @@ use crate::{Mono, Random, SeededRandom};
 const SKIP_LEAST: u64 = 64;
 const SKIP_MOST: u64 = 512;
 
+/// The least rate at which fragments of unreliable messages leave, in bytes per second: 256 KiB in half of the time that
+/// the receiver waits for the rest of a message.
+const SMOOTH_RATE: u64 = 1 << 20;
+
+/// How many of their packets may leave at once: half of a small router's queue.
+pub(super) const SMOOTH_BURST: u32 = 32;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) lanes: Vec<Lane>,
@@ -33,6 +40,8 @@ pub(super) struct State {
     pub(super) rtt: Rtt,
     pub(super) congestion: Congestion,
     pub(super) pacer: Pacer,
+    /// Spreads the fragments of large unreliable messages.
+    pub(super) smoother: Pacer,
     /// Keeps the bandwidth that the application allows.
     pub(super) cap: Pacer,
     pub(super) reassembly: Reassembly,
@@ -72,6 +81,7 @@ impl State {
             rtt: Rtt::new(),
             congestion: Congestion::new(now, config.packet_size()),
             pacer: Pacer::new(now),
+            smoother: Pacer::filled(now, SMOOTH_BURST * config.packet_size() as u32),
             cap: Pacer::new(now),
             reassembly: Reassembly::new(config.reassembly_messages, config.reassembly_bytes, config.reassembly_timeout),
             events: VecDeque::new(),
@@ -139,6 +149,17 @@ impl State {
             let id = lane.id;
             self.refresh(id);
         }
+    }
+
+    /// Whether an unreliable lane has something that could leave.
+    pub(super) fn unreliable_waits(&self) -> bool {
+        !self.busy.without(&self.reliable).is_empty()
+    }
+
+    /// At how many bytes per second the fragments of unreliable messages leave: a tenth more than the path was seen to
+    /// bear, so that it may turn out to bear more, and at least what brings the largest message across in time.
+    pub(super) fn smooth_rate(&self) -> u64 {
+        (self.congestion.bandwidth() / 10 * 11).max(SMOOTH_RATE)
     }
 
     /// At how many bytes per second reliable data may leave; `None` before anything is known.

@@ -1,12 +1,13 @@
 //! What leaves.
 
 use super::super::codec::Writer;
-use super::super::frame::{window_len, write_probe, write_window};
+use super::super::frame::{Carrier, window_len, write_probe, write_window};
 use super::super::lane::LaneKind;
 use super::super::sent::{Cargo, MAX_CARGO};
 use super::super::wire::{MIN_ACK, write_head};
 use super::Link;
 use super::mask::Mask;
+use super::state::SMOOTH_BURST;
 use crate::Mono;
 
 /// Packets in a row without anything that asks for an ack, after which one asks: else the peer's reports on what it
@@ -23,6 +24,14 @@ impl Link {
         if self.closing.is_closed() {
             return self.poll_closed(now, buf);
         }
+        let written = self.write_packet(now, buf);
+        if written.is_none() {
+            self.note_waiting();
+        }
+        written
+    }
+
+    fn write_packet(&mut self, now: Mono, buf: &mut [u8]) -> Option<usize> {
         let size = buf.len().min(self.config.packet_size());
         let waits = self.state.reliable_waits();
         self.pass_time(now, waits);
@@ -118,14 +127,30 @@ impl Link {
     fn pass_time(&mut self, now: Mono, waits: bool) {
         let packet = self.config.packet_size() as u32;
         if waits {
-            let open = self.window_is_open();
             match self.state.rate() {
-                Some(rate) => self.state.pacer.update(now, rate, BURST * packet, open),
+                Some(rate) => self.state.pacer.update(now, rate, BURST * packet),
                 None => self.state.pacer.restart(now),
             }
         }
+        if self.state.unreliable_waits() {
+            let rate = self.state.smooth_rate();
+            self.state.smoother.update(now, rate, SMOOTH_BURST * packet);
+        }
         if let Some(rate) = self.config.bandwidth {
-            self.state.cap.update(now, rate, BURST * packet, self.state.has_work());
+            self.state.cap.update(now, rate, BURST * packet);
+        }
+    }
+
+    /// Tells the token buckets who has to wait for them until the next visit.
+    fn note_waiting(&mut self) {
+        if self.state.reliable_waits() && self.window_is_open() {
+            self.state.pacer.wait();
+        }
+        if self.state.unreliable_waits() {
+            self.state.smoother.wait();
+        }
+        if self.state.has_work() {
+            self.state.cap.wait();
         }
     }
 
@@ -146,7 +171,10 @@ impl Link {
         let cap = cap.map(|rate| self.state.cap.opens_at(rate));
         let paced = !self.state.pacer.is_open() && self.state.reliable_waits() && self.window_is_open();
         let pace = if paced { self.state.rate().map(|rate| self.state.pacer.opens_at(rate)) } else { None };
-        cap.max(pace)
+        // What is not reliable and still here are fragments that wait for the next burst.
+        let smooth = !self.state.smoother.is_open() && self.state.unreliable_waits();
+        let smooth = smooth.then(|| self.state.smoother.opens_at(self.state.smooth_rate()));
+        cap.max([pace, smooth].into_iter().flatten().min())
     }
 
     /// What the next piece of a lane needs, so that an ack leaves it room.
@@ -179,6 +207,12 @@ impl Link {
         match &mut lane.kind {
             LaneKind::Unreliable { queue, .. } => {
                 let Some(piece) = queue.next_piece(writer.room(), lane.id) else { return false };
+                if matches!(piece.carrier, Carrier::Fragment { .. }) {
+                    if !self.state.smoother.is_open() {
+                        return false;
+                    }
+                    self.state.smoother.spend(piece.length);
+                }
                 queue.take_piece(&piece, piece.carrier.write(writer, lane.id, piece.length));
             }
             LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => {

@@ -57,6 +57,11 @@ impl Budgets {
         self.packets_left = self.packets_per_tick;
     }
 
+    /// Nothing more is looked at closely in this tick.
+    pub(super) fn spend(&mut self) {
+        self.packets_left = 0;
+    }
+
     /// Takes one packet that is looked at closely.
     pub(super) fn take_packet(&mut self) -> bool {
         let left = self.packets_left.checked_sub(1);

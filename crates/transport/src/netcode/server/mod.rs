@@ -54,6 +54,8 @@ pub struct Server {
     events: VecDeque<Event>,
     counters: Counters,
     ticks: u64,
+    /// Datagrams that were not an authentic packet of a connection.
+    strangers: u64,
 }
 
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl Server {
             events: VecDeque::new(),
             counters: Counters::new(),
             ticks: 0,
+            strangers: 0,
         }
     }
 
@@ -97,12 +100,25 @@ impl Server {
     #[inline]
     pub fn handle_datagram<'d>(&mut self, now: Now, from: SocketAddr, datagram: &'d mut [u8]) -> Received<'d> {
         match self.receive(now, from, datagram) {
-            Ok(received) => received,
+            Ok(Received::Nothing) => self.strangers += 1,
+            Ok(received) => return received,
             Err(counter) => {
+                self.strangers += 1;
                 self.counters.add(counter);
-                Received::Nothing
             }
         }
+        Received::Nothing
+    }
+
+    /// How many datagrams so far were anything but an authentic packet of a connection: what strangers have us do.
+    pub fn strangers(&self) -> u64 {
+        self.strangers
+    }
+
+    /// Strangers have had their share of time: until the next [`tick`](Self::tick) nothing of theirs is decrypted. For
+    /// whoever has a clock; the machine itself limits their number only.
+    pub fn spend_on_strangers(&mut self) {
+        self.handshakes.budgets.spend();
     }
 
     fn receive<'d>(&mut self, now: Now, from: SocketAddr, datagram: &'d mut [u8]) -> Result<Received<'d>, Counter> {

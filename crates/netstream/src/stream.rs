@@ -1,0 +1,148 @@
+//! What joins commands, snapshots and time to the connections: their components, and the way of their packets.
+
+use bevy_app::{App, PostUpdate, PreUpdate, RunFixedMainLoop, RunFixedMainLoopSystems};
+use bevy_ecs::component::Component;
+use bevy_ecs::lifecycle::Add;
+use bevy_ecs::observer::On;
+use bevy_ecs::schedule::IntoScheduleConfigs;
+use bevy_ecs::system::{Commands, Query, Res};
+use bevy_ecs::world::{EntityWorldMut, World};
+use netstream_driver::transport::ChannelId;
+
+use crate::command::{self, CommandArrivals, CommandRegistry, OutgoingCommands};
+use crate::queue::MessageQueue;
+use crate::session::SchemaEntry;
+use crate::snapshot::TickSnapshots;
+use crate::snapshot::{self, OutgoingSnapshots, SnapshotAcks, SnapshotArrivals, SnapshotInbox, SnapshotRegistry};
+use crate::state::Side;
+use crate::time::{NetworkTime, systems as time};
+use crate::{NetworkStreamConnection, NetworkStreamDriver, NetworkStreamInGame, NetworkStreamSystems};
+
+/// Packets of a peer's ticks that arrived with this update.
+#[derive(Component, Debug, Default)]
+pub(crate) struct IncomingStream(pub(crate) MessageQueue);
+
+/// Adds the systems; they do nothing where no [`NetworkTime`] is.
+pub(crate) fn build(app: &mut App) {
+    app.add_observer(born)
+        .add_observer(enter)
+        .configure_sets(
+            PreUpdate,
+            NetworkStreamSystems::Data.after(NetworkStreamSystems::Rpc).run_if(time::is_counting),
+        )
+        .configure_sets(
+            RunFixedMainLoop,
+            NetworkStreamSystems::Tick.in_set(RunFixedMainLoopSystems::BeforeFixedMainLoop).run_if(time::is_counting),
+        )
+        .add_systems(PreUpdate, (time::begin, read).chain().in_set(NetworkStreamSystems::Data))
+        .add_systems(RunFixedMainLoop, time::run_ticks.in_set(NetworkStreamSystems::Tick))
+        .add_systems(
+            PostUpdate,
+            (command::flush, snapshot::flush)
+                .chain()
+                .run_if(time::is_counting)
+                .in_set(NetworkStreamSystems::Send)
+                .before(crate::systems::send),
+        );
+}
+
+/// Appends what both ends must have alike, and fixes the numbers of types.
+pub(crate) fn freeze(world: &mut World, schema: &mut Vec<SchemaEntry>) {
+    if let Some(time) = world.get_resource::<NetworkTime>() {
+        schema.push(SchemaEntry { name: format!("tick rate {}", time.rate().per_second()), fingerprint: 1 });
+    }
+    if let Some(mut registry) = world.get_resource_mut::<CommandRegistry>() {
+        registry.0.freeze(schema);
+    }
+    if let Some(mut registry) = world.get_resource_mut::<SnapshotRegistry>() {
+        registry.0.freeze(schema);
+    }
+}
+
+/// A connection gets what it needs.
+fn born(
+    add: On<'_, '_, Add<NetworkStreamConnection>>,
+    mut commands: Commands<'_, '_>,
+    net: Res<'_, NetworkStreamDriver>,
+    time: Option<Res<'_, NetworkTime>>,
+    connections: Query<'_, '_, &NetworkStreamConnection>,
+) {
+    let (Some(_), Ok(connection)) = (time, connections.get(add.entity)) else { return };
+    let mut entity = commands.entity(add.entity);
+    entity.insert(IncomingStream::default());
+    match net.session.core.side {
+        Side::Server => {
+            let driver = net.session.store.get(connection.key().driver);
+            let limit = driver.map_or(0, |driver| driver.max_message(ChannelId::UNRELIABLE_FRAGMENTED));
+            entity.insert(OutgoingSnapshots::with_limit(limit));
+            entity.queue(reset_server);
+        }
+        Side::Client => {
+            entity.insert(OutgoingCommands::default());
+            if !net.session.core.thin {
+                entity.insert((SnapshotInbox::default(), SnapshotArrivals::default(), TickSnapshots::default()));
+            }
+        }
+    }
+}
+
+/// Whoever enters the game, also again, begins anew.
+fn enter(
+    add: On<'_, '_, Add<NetworkStreamInGame>>,
+    mut commands: Commands<'_, '_>,
+    net: Option<Res<'_, NetworkStreamDriver>>,
+    connections: Query<'_, '_, (), bevy_ecs::query::With<IncomingStream>>,
+) {
+    let (Some(net), true) = (net, connections.contains(add.entity)) else { return };
+    match net.session.core.side {
+        Side::Server => commands.entity(add.entity).queue(reset_server),
+        Side::Client => commands.entity(add.entity).queue(reset_client),
+    };
+}
+
+fn reset_server(mut entity: EntityWorldMut<'_>) {
+    let rate = entity.world().get_resource::<NetworkTime>().map(NetworkTime::rate).unwrap_or_default();
+    let registry = entity.world().get_resource::<CommandRegistry>();
+    let types = registry.map(|registry| registry.0.by_number()).unwrap_or_default();
+    entity.insert((SnapshotAcks::new(rate), CommandArrivals::default()));
+    if let Some(mut outgoing) = entity.get_mut::<OutgoingSnapshots>() {
+        outgoing.clear();
+    }
+    types.iter().for_each(|entry| (entry.reset)(&mut entity));
+}
+
+fn reset_client(mut entity: EntityWorldMut<'_>) {
+    if let Some(mut outgoing) = entity.get_mut::<OutgoingCommands>() {
+        outgoing.clear();
+    }
+    if let Some(mut inbox) = entity.get_mut::<SnapshotInbox>() {
+        inbox.clear();
+        entity.insert((SnapshotArrivals::default(), TickSnapshots::default()));
+    }
+}
+
+/// Reads the packets of this update.
+fn read(world: &mut World) {
+    let mut net = world.resource_mut::<NetworkStreamDriver>();
+    if net.with_streams.is_empty() {
+        return;
+    }
+    let side = net.session.core.side;
+    let mut entities = std::mem::take(&mut net.with_streams);
+    for entity in entities.drain(..) {
+        let Some(mut stream) = world.get_mut::<IncomingStream>(entity) else { continue };
+        let mut queue = std::mem::take(&mut stream.0);
+        let done = match side {
+            Side::Server => command::receive::read(world, entity, &mut queue),
+            Side::Client => snapshot::receive::read(world, entity, &mut queue),
+        };
+        if let Err(what) = done {
+            world.resource_mut::<NetworkStreamDriver>().violation(entity, what);
+        }
+        if let Some(mut stream) = world.get_mut::<IncomingStream>(entity) {
+            queue.clear();
+            stream.0 = queue;
+        }
+    }
+    world.resource_mut::<NetworkStreamDriver>().with_streams = entities;
+}
