@@ -12,7 +12,7 @@ use netstream::transport::netcode::JoinCode;
 use crate::drivers::{UdpSettings, remote_endpoint};
 use crate::failure::Failure;
 use crate::game::game_protocol;
-use crate::{secrets, units};
+use crate::{secrets, token, units};
 
 /// What to do.
 pub(crate) enum Command {
@@ -20,6 +20,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     Join(JoinArgs),
     Bots(BotsArgs),
+    Token(token::Ask),
     /// Print how to use a command, or all of them.
     Help(Option<&'static str>),
     Version,
@@ -35,6 +36,8 @@ pub(crate) struct DemoArgs {
     pub(crate) loss: f32,
     pub(crate) rate: f64,
     pub(crate) seed: u64,
+    /// Further drivers come, change and go.
+    pub(crate) chaos: bool,
     pub(crate) json: bool,
 }
 
@@ -42,7 +45,7 @@ impl Default for DemoArgs {
     /// `netstream` without arguments.
     fn default() -> Self {
         let drivers = vec![Scheme::Udp, Scheme::Ipc];
-        Self { clients: 8, drivers, duration: None, loss: 0.05, rate: 30.0, seed: 1, json: false }
+        Self { clients: 8, drivers, duration: None, loss: 0.05, rate: 30.0, seed: 1, chaos: false, json: false }
     }
 }
 
@@ -84,7 +87,7 @@ pub(crate) struct ClientArgs {
 }
 
 /// The commands by name.
-pub(crate) const COMMANDS: [&str; 4] = ["demo", "serve", "join", "bots"];
+pub(crate) const COMMANDS: [&str; 5] = ["demo", "serve", "join", "bots", "token"];
 
 /// Reads the arguments, without the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
@@ -105,6 +108,11 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 "demo" => demo(arguments),
                 "serve" => serve(arguments),
                 "join" => join(arguments),
+                "token" => match token::parse(&mut arguments.parser) {
+                    Ok(Some(ask)) => Ok(Command::Token(ask)),
+                    Ok(None) => Err(Early::Help),
+                    Err(failure) => Err(failure.into()),
+                },
                 _ => bots(arguments),
             };
             match parsed {
@@ -143,6 +151,7 @@ fn demo(mut arguments: Arguments) -> Result<Command, Early> {
             "loss" => args.loss = arguments.value("loss", units::share)?,
             "rate" => args.rate = arguments.value("rate", units::rate)?,
             "seed" => args.seed = arguments.value("seed", units::seed)?,
+            "chaos" => args.chaos = true,
             "json" => args.json = true,
             _ => return Err(arguments.unknown(&option).into()),
         }
@@ -400,12 +409,12 @@ mod tests {
     #[test]
     fn the_demo_reads_its_options() {
         let Ok(Command::Demo(args)) =
-            parsed("demo --clients 3 --drivers ipc --duration 500ms --loss 5% --seed=7 --rate 60 --json")
+            parsed("demo --clients 3 --drivers ipc --duration 500ms --loss 5% --seed=7 --rate 60 --chaos --json")
         else {
             panic!("not taken");
         };
         assert_eq!((args.clients, args.drivers, args.seed), (3, vec![Scheme::Ipc], 7));
-        assert_eq!((args.loss, args.rate, args.json), (0.05, 60.0, true));
+        assert_eq!((args.loss, args.rate, args.chaos, args.json), (0.05, 60.0, true, true));
     }
 
     #[test]
@@ -435,6 +444,7 @@ mod tests {
             ("demo --dance", "demo has no option --dance"),
             ("demo -x", "demo has no option -x"),
             ("demo --json=yes", "leave it out"),
+            ("demo --chaos=no", "leave it out"),
             ("demo more", "\"more\" is one argument too many"),
             ("demo --clients", "--clients needs a value"),
             ("demo --clients none", "--clients: \"none\" is not a number"),

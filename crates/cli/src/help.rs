@@ -7,6 +7,7 @@ pub(crate) fn text(command: Option<&str>) -> &'static str {
         Some("serve") => SERVE,
         Some("join") => JOIN,
         Some("bots") => BOTS,
+        Some("token") => TOKEN,
         _ => OVERVIEW,
     }
 }
@@ -21,6 +22,7 @@ Commands:
   serve    a server
   join     a client
   bots     many clients in one process
+  token    keys and connect tokens, for servers whose players come from a back-end
   help     how to use a command, e.g. `netstream help serve`
 
 Options:
@@ -48,7 +50,9 @@ Usage: netstream demo [OPTIONS]
   --duration TIME     how long, e.g. 10s, 500ms, 2m, or forever, which is until Ctrl-C [10s]
   --loss SHARE        how much is lost in each direction, e.g. 5% or 0.05 [5%]
   --rate HZ           commands and snapshots per second [30]
-  --seed N            what the dice of the bad network start from [1]
+  --seed N            what all dice start from [1]
+  --chaos             meanwhile further drivers are added, stopped, drained, changed, reset and removed under clients
+                      of their own; the other clients must not notice. Goes on until each was done at least once
   --json              print nothing but one JSON object at the end
 ";
 
@@ -105,4 +109,28 @@ Usage: netstream bots ENDPOINT --count N --join-code CODE [OPTIONS]
   --rate HZ                commands per second of each [30]
   --duration TIME          how long to play once all have arrived, e.g. 10s [until Ctrl-C]
   --json                   print one JSON object at the end
+";
+
+const TOKEN: &str = "\
+netstream token: keys and connect tokens, for servers whose players come from a back-end
+
+Keys and tokens are secrets: they go to a new file that only you can read, or to the terminal if you ask for it.
+
+Usage: netstream token keygen (--out FILE | --print)
+       netstream token new --key-file FILE --client-id N --server ADDRESS (--out FILE | --print) [OPTIONS]
+       netstream token show FILE [--key-file FILE]
+
+  keygen                   a new key, which the back-end and its servers share
+  new                      a token for one player, good for one connection
+  show                     what a token says about itself; - reads it from standard input
+
+  --key-file FILE          the key, from the first line of a file; show tells with it whom the token is for
+  --client-id N            the back-end's number of the player
+  --server ADDRESS         where the server is, e.g. 203.0.113.7:7979; again for others, tried in this order
+  --protocol-id N          names the game and its key, decimal or 0x... [the one of games that choose none]
+  --user-data TEXT         up to 256 bytes for the server
+  --lifetime TIME          how long the token can be used; the servers need the same figure [45s]
+  --timeout TIME           silence after which the connection ends, 1s to 60s [10s]
+  --out FILE               where the secret goes; a file that exists is left alone
+  --print                  print the secret
 ";

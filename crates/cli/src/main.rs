@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`args`], [`help`], [`units`], [`secrets`] | what the user says |
 //! | [`demo`], [`serve`], [`join`], [`bots`] | the commands |
+//! | [`token`] | keys and connect tokens, for back-ends |
 //! | [`game`] | what they play |
 //! | [`report`] | what came of it: sums, and whether anything happened that must not |
 //! | [`lines`], [`output`], [`failure`] | what the user reads |
@@ -26,6 +27,7 @@ mod report;
 mod secrets;
 mod serve;
 mod signals;
+mod token;
 mod units;
 
 use std::process::ExitCode;
@@ -54,6 +56,7 @@ fn run() -> Result<ExitCode, Failure> {
         Command::Demo(args) => return demo::run(&args, &mut output, &Stop::on_signals()?),
         Command::Serve(args) => serve::run(args, &mut output, &Stop::on_signals()?)?,
         Command::Join(args) => join::run(args, &mut output, &Stop::on_signals()?)?,
+        Command::Token(ask) => token::run(ask, &mut output)?,
         Command::Bots(args) => bots::run(args, &mut output, &Stop::on_signals()?)?,
     }
     Ok(ExitCode::SUCCESS)

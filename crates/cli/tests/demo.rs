@@ -55,6 +55,72 @@ fn the_demo_over_a_bad_network_violates_no_invariant() {
 }
 
 #[test]
+fn in_the_chaos_the_clients_of_untouched_drivers_lose_nothing() {
+    let demo = Process::start(&["demo", "--chaos", "--duration", "6s", "--loss", "5%", "--json"]).finish();
+    let report = demo.json();
+    assert_eq!(report["invariant_violations"], 0, "{:#}", report["violations"]);
+    demo.succeeded();
+
+    let chaos = &report["chaos"];
+    for deed in [
+        "stopped",
+        "reopened",
+        "newcomers_refused",
+        "drained",
+        "drain_notices",
+        "removed_in_use",
+        "removed_empty",
+        "simulator_changes",
+        "approval_changes",
+        "approved",
+        "denied",
+        "resets_refused",
+        "resets",
+    ] {
+        assert!(number(&chaos[deed]) > 0, "never {deed}: {chaos:#}");
+    }
+    for driver in ["udp", "ipc"] {
+        assert!(number(&chaos["drivers_added"][driver]) > 0, "{chaos:#}");
+    }
+    let connections = &chaos["connections"];
+    for (ended, [server, client]) in [
+        ("DriverRemoved", ["Local", "Remote"]),
+        ("DrainDeadline", ["Local", "Remote"]),
+        ("ApprovalDenied", ["Local", "Remote"]),
+        ("ConnectionClose", ["Remote", "Local"]),
+    ] {
+        assert!(number(&connections["server"]["disconnects"][ended][server]) > 0, "{ended}: {connections:#}");
+        assert!(number(&connections["client"]["disconnects"][ended][client]) > 0, "{ended}: {connections:#}");
+    }
+
+    // The same as without chaos: 8 clients, a quarter of which comes twice, and one is kicked.
+    assert_eq!(chaos["untouched_losses"], 0);
+    let client = &report["total"]["client"];
+    assert_eq!((&client["attempts"], &client["connects"]), (&10.into(), &10.into()), "{client:#}");
+    let ends = serde_json::json!({
+        "ConnectionClose": { "Local": 2 },
+        "Kicked": { "Remote": 1 },
+        "ServerShutdown": { "Remote": 7 },
+    });
+    assert_eq!(client["disconnects"], ends);
+}
+
+#[test]
+fn without_chaos_the_report_does_not_speak_of_it() {
+    let report = Process::start(&["demo", "--clients", "1", "--duration", "300ms", "--json"]).finish().json();
+    assert_eq!(report.get("chaos"), None);
+}
+
+#[test]
+fn the_chaos_is_summed_up_for_people_too() {
+    let demo = Process::start(&["demo", "--chaos", "--clients", "2", "--drivers", "ipc", "--duration", "1s"]).finish();
+    demo.succeeded();
+    for part in ["chaos server  ", "chaos clients ", " resets", "0 losses on the drivers that nobody touched"] {
+        assert!(demo.lines.iter().any(|line| line.contains(part)), "no {part:?} in {:#?}", demo.lines);
+    }
+}
+
+#[test]
 fn the_sums_of_the_drivers_are_the_total() {
     let report =
         Process::start(&["demo", "--clients", "5", "--duration", "1s", "--loss", "0", "--json"]).finish().json();

@@ -8,6 +8,8 @@ use netstream_transport::ConnectionId;
 pub(crate) struct Slots<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    /// The generation that a new slot starts with.
+    first_generation: u32,
 }
 
 #[derive(Debug)]
@@ -18,7 +20,7 @@ struct Slot<T> {
 
 impl<T> Slots<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { slots: Vec::new(), free: Vec::new(), first_generation: 0 }
     }
 
     /// Takes `value` in. `None` only once 2^32 slots are in use.
@@ -29,8 +31,9 @@ impl<T> Slots<T> {
             return Some(ConnectionId { index, generation: slot.generation });
         }
         let index = u32::try_from(self.slots.len()).ok()?;
-        self.slots.push(Slot { generation: 0, value: Some(value) });
-        Some(ConnectionId { index, generation: 0 })
+        let generation = self.first_generation;
+        self.slots.push(Slot { generation, value: Some(value) });
+        Some(ConnectionId { index, generation })
     }
 
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<T> {
@@ -42,6 +45,21 @@ impl<T> Slots<T> {
             self.free.push(id.index);
         }
         Some(value)
+    }
+
+    /// A generation that is above those of all ids given so far.
+    pub(crate) fn unused_generation(&self) -> u32 {
+        let highest = self.slots.iter().map(|slot| slot.generation).max();
+        highest.map_or(self.first_generation, |highest| highest.wrapping_add(1))
+    }
+
+    /// Gives ids from `generation` on, because somebody else has given those below.
+    pub(crate) fn start_at(&mut self, generation: u32) {
+        self.first_generation = self.first_generation.max(generation);
+        for &index in &self.free {
+            let slot = &mut self.slots[index as usize];
+            slot.generation = slot.generation.max(generation);
+        }
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut T> {

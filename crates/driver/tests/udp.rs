@@ -736,3 +736,39 @@ fn on_any_link_what_is_reliable_arrives_and_the_reason_crosses() {
         play_on_a_bad_link(seed);
     }
 }
+
+#[test]
+fn an_id_never_comes_back_whatever_the_driver_was_in_between() {
+    let mut game = Game::new(MemoryNetwork::new());
+    let (server, endpoint, credentials) = game.serve(|_| {});
+    for _ in 0..3 {
+        let (client, id) = game.dial(&endpoint, &credentials);
+        game.run(Duration::from_millis(200));
+        let now = game.clock.now();
+        let reason = DisconnectReason::local(DisconnectCode::ConnectionClose);
+        game.peers[client].driver.disconnect(now, id, &reason, Duration::ZERO);
+        game.run(Duration::from_secs(2));
+        // With nobody left, listening again is a fresh server.
+        let now = game.clock.now();
+        game.peers[server].driver.stop_listening(now);
+        game.peers[server].driver.listen(now, &endpoint).unwrap();
+    }
+    // In between it is a client for a while.
+    let now = game.clock.now();
+    let elsewhere: Endpoint = "udp://127.0.0.1:9".parse().unwrap();
+    game.peers[server].driver.stop_listening(now);
+    let own = game.peers[server].driver.connect(now, &elsewhere, &credentials).unwrap();
+    let reason = DisconnectReason::local(DisconnectCode::ConnectionClose);
+    game.peers[server].driver.disconnect(now, own, &reason, Duration::ZERO);
+    game.run(Duration::from_secs(2));
+    let now = game.clock.now();
+    game.peers[server].driver.listen(now, &endpoint).unwrap();
+    game.dial(&endpoint, &credentials);
+    game.run(Duration::from_millis(200));
+
+    let mut ids = game.accepted(server);
+    ids.push(own);
+    assert_eq!(ids.len(), 5);
+    let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!(distinct.len(), 5, "{ids:?}");
+}

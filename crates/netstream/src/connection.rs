@@ -12,6 +12,9 @@
 //! | [`NetworkId`] | from Accepted on | from Accepted on | netstream |
 //! | [`NetworkStreamIsReconnected`] | from Accepted on, for a player who came back | likewise | netstream |
 //! | [`ConnectionApproved`] | in Approval | | the application |
+//! | [`CommandBuffer`](crate::CommandBuffer) of each type, [`CommandArrivals`](crate::CommandArrivals), [`SnapshotAcks`](crate::SnapshotAcks) | where ticks are counted | | netstream |
+//! | [`TickSnapshots`](crate::TickSnapshots), [`SnapshotArrivals`](crate::SnapshotArrivals) | | where ticks are counted | netstream |
+//! | [`SnapshotTargetSize`](crate::SnapshotTargetSize) | any time | | the application |
 //! | [`NetworkStreamInGame`] | in Connected | in Connected | the application |
 //! | [`NetworkStreamRequestDisconnect`] | any time | any time | the application |
 

@@ -294,6 +294,12 @@ impl Server {
         self.netcode.connections()
     }
 
+    /// A generation that is above those of all ids that this server has given; see
+    /// [`netcode::ServerConfig::first_generation`].
+    pub fn unused_generation(&self) -> u32 {
+        self.netcode.unused_generation()
+    }
+
     /// Where a peer is; `None` for connections that are unknown or over.
     pub fn address(&self, connection: ConnectionId) -> Option<SocketAddr> {
         self.open(connection)?;

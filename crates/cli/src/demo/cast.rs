@@ -2,20 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use netstream::driver::{Endpoint, IpcDriver, LinkProfile, NetworkDriver, Scheme, Simulated};
+use netstream::ConnectOptions;
+use netstream::driver::{DriverId, Endpoint, Scheme};
 use netstream::prelude::*;
 use netstream::state::Side;
-use netstream::{ConnectOptions, NetworkLimits};
 
+use super::chaos::{Chaos, ChaosReport};
+use super::network::{Network, free_endpoint};
 use crate::args::DemoArgs;
-use crate::drivers::UdpSettings;
 use crate::failure::Failure;
-use crate::game::{GameWorld, Happened, Rates, Record, game_protocol};
+use crate::game::{GameWorld, Happened, Record};
 use crate::report::Audit;
-use crate::secrets;
-
-/// Pings of the server per second and client.
-const PINGS: f64 = 10.0;
 
 /// What the kicked client is told.
 pub(super) const KICK: &str = "the demo kicks one player; it was your turn";
@@ -30,6 +27,8 @@ pub(super) struct Client {
     last: Option<Record>,
     /// When its newest event was.
     pub(super) last_event: Option<Instant>,
+    /// Ends that were asked for and have not happened yet.
+    asked: u32,
 }
 
 impl Client {
@@ -37,70 +36,78 @@ impl Client {
     pub(super) fn record(&self) -> Option<&Record> {
         self.world.record().or(self.last.as_ref())
     }
+
+    /// Whether the script has asked for this end of a connection.
+    fn was_asked(&mut self, record: &Record) -> bool {
+        let codes = [DisconnectCode::ConnectionClose, DisconnectCode::Kicked];
+        let asked = self.asked > 0 && record.reason.as_ref().is_some_and(|reason| codes.contains(&reason.code));
+        self.asked -= u32::from(asked);
+        asked
+    }
 }
 
 /// All Worlds, and the audit of what they see.
 pub(super) struct Cast {
+    network: Network,
     server: GameWorld,
+    /// The drivers that nobody touches.
+    drivers: Vec<DriverId>,
+    schemes: Vec<Scheme>,
     pub(super) clients: Vec<Client>,
     audit: Audit,
+    chaos: Option<Chaos>,
+    closing: bool,
 }
 
 impl Cast {
     /// The server listens on every driver; nobody is connected yet.
     pub(super) fn new(args: &DemoArgs) -> Result<Self, Failure> {
-        let (hub, code) = (IpcHub::new(), secrets::new_join_code());
-        let rates = Rates { data: args.rate, pings: PINGS };
-        // A goodbye in order waits for what was sent before it, also on a machine that stands still for a while.
-        let limits = NetworkLimits { linger: Duration::from_secs(5), ..NetworkLimits::default() };
-        let plugin = |plugin: NetworkStreamPlugin| plugin.with_protocol(game_protocol()).with_limits(limits.clone());
-
-        // Who leaves and comes back may be there twice for a moment.
-        let most = args.clients * 2;
-        let udp = UdpSettings { connections: Some(most), ..UdpSettings::default() };
-        let (server_hub, server_code, server_udp) = (hub.clone(), code.clone(), udp.clone());
-        let server = plugin(NetworkStreamPlugin::server()).with_driver_constructor(move |endpoint| {
-            Some(match endpoint.scheme() {
-                Scheme::Udp => Box::new(server_udp.server(&server_code)),
-                _ => Box::new(IpcDriver::new(&server_hub).with_max_connections(most)),
-            })
-        });
-        let mut server = GameWorld::server(server, rates);
-        let mut endpoints = Vec::new();
+        let network = Network::new(args);
+        let mut server = network.server();
+        let (mut drivers, mut endpoints) = (Vec::new(), Vec::new());
         for scheme in &args.drivers {
-            let wanted = if *scheme == Scheme::Udp { "udp://127.0.0.1:0" } else { "ipc://demo" };
-            endpoints.push(server.net().listen(wanted).map_err(Failure::failed)?.endpoint);
+            let listening = server.net().listen(&free_endpoint(*scheme)?.to_string()).map_err(Failure::failed)?;
+            drivers.push(listening.driver);
+            endpoints.push(listening.endpoint);
         }
-
-        let profile = LinkProfile { loss: args.loss, ..LinkProfile::PERFECT };
         let clients = (0..args.clients).zip(args.drivers.iter().copied().zip(endpoints).cycle());
         let clients = clients.map(|(index, (scheme, endpoint))| {
-            let (hub, udp, seed) = (hub.clone(), udp.clone(), args.seed.wrapping_add(index as u64));
-            let plugin = plugin(NetworkStreamPlugin::client()).with_driver_constructor(move |endpoint| {
-                // One end of each connection loses packets, in both directions.
-                Some(match endpoint.scheme() {
-                    Scheme::Udp => Box::new(Simulated::new(udp.client(), profile, seed)) as Box<dyn NetworkDriver>,
-                    _ => Box::new(Simulated::new(IpcDriver::new(&hub), profile, seed)),
-                })
-            });
-            let options = ConnectOptions::new().join_code(code.clone());
-            let world = GameWorld::client(plugin, rates);
-            Client { world, scheme, endpoint, options, last: None, last_event: None }
+            let (world, options) = (network.client(index), network.options());
+            Client { world, scheme, endpoint, options, last: None, last_event: None, asked: 0 }
         });
-        Ok(Self { clients: clients.collect(), server, audit: Audit::default() })
+        let clients = clients.collect();
+        let chaos = if args.chaos { Some(Chaos::new(args, &network)?) } else { None };
+        let (schemes, audit) = (args.drivers.clone(), Audit::default());
+        Ok(Self { network, server, drivers, schemes, clients, audit, chaos, closing: false })
+    }
+
+    /// Does to the other drivers what is due, if there are others.
+    pub(super) fn play_chaos(&mut self, elapsed: Duration) -> Result<(), Failure> {
+        let Self { network, server, schemes, chaos, .. } = self;
+        chaos.as_mut().map_or(Ok(()), |chaos| chaos.play(elapsed, server, network, schemes))
     }
 
     /// Lets every World go on by one update.
     pub(super) fn update(&mut self, now: Instant) {
         self.server.update();
-        self.audit.server(self.server.take_journal());
+        let (seen, elsewhere) = self.server.take_journal().split(&self.drivers);
+        self.audit.server(seen);
+        if let Some(chaos) = &mut self.chaos {
+            chaos.server(elsewhere);
+            chaos.update();
+        }
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.world.update();
             let seen = client.world.take_journal();
             if seen.happened.iter().any(|happened| matches!(happened, Happened::Connection { .. })) {
                 client.last_event = Some(now);
             }
-            if let Some(record) = seen.finished.last() {
+            for record in &seen.finished {
+                // In the chaos nobody may be lost who was not asked to go; without it, a bad network has its victims.
+                if self.chaos.is_some() && !self.closing && !client.was_asked(record) {
+                    let reason = record.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+                    self.audit.violation(format!("{}: ended, which nobody asked for: {reason}", record.name()));
+                }
                 client.last = Some(record.clone());
             }
             self.audit.client(index, seen);
@@ -119,10 +126,11 @@ impl Cast {
 
     /// A client leaves, if it is in the game.
     pub(super) fn leave(&mut self, client: usize) -> bool {
-        let world = &mut self.clients[client].world;
+        let Client { world, asked, .. } = &mut self.clients[client];
         let in_game = world.is_in_game();
         if in_game {
             world.close(Side::Client);
+            *asked += 1;
         }
         in_game
     }
@@ -132,21 +140,29 @@ impl Cast {
         let record = self.clients[client].world.record().filter(|record| record.state.is_in_game());
         let Some(id) = record.and_then(|record| record.network_id) else { return false };
         let connection = self.server.connection_of(id);
-        connection.is_some_and(|connection| self.server.net().kick(connection, KICK).is_ok())
+        let kicked = connection.is_some_and(|connection| self.server.net().kick(connection, KICK).is_ok());
+        self.clients[client].asked += u32::from(kicked);
+        kicked
     }
 
     /// The server says goodbye to everybody.
     pub(super) fn close_server(&mut self) {
+        self.closing = true;
         self.server.close(Side::Server);
+        if let Some(chaos) = &mut self.chaos {
+            chaos.close();
+        }
     }
 
     /// Whether every connection is over on both ends. Clients that were still on their way when the server closed give
     /// up.
     pub(super) fn is_alone(&mut self) -> bool {
         if !self.server.is_alone() {
+            // Somebody may have come over a slow link after the first goodbye.
+            self.server.close(Side::Server);
             return false;
         }
-        let mut alone = true;
+        let mut alone = self.chaos.as_mut().is_none_or(Chaos::is_alone);
         for client in &mut self.clients {
             if client.world.is_alone() {
                 continue;
@@ -161,24 +177,61 @@ impl Cast {
 
     /// Notes what should have ended and did not.
     pub(super) fn note_leftovers(&mut self) {
-        if !self.server.is_alone() {
-            self.audit.violation("the server has connections that do not end".to_owned());
+        for connection in self.server.leftovers() {
+            self.audit.violation(format!("the server: {connection} does not end"));
         }
         for (index, client) in self.clients.iter_mut().enumerate() {
-            if !client.world.is_alone() {
-                self.audit.violation(format!("client {index} has a connection that does not end"));
+            for connection in client.world.leftovers() {
+                self.audit.violation(format!("client {index}: {connection} does not end"));
             }
+        }
+        if let Some(chaos) = &mut self.chaos {
+            chaos.note_leftovers();
         }
     }
 
-    /// What the audit found.
+    /// Whether everything has happened that chaos is made of.
+    pub(super) fn has_had_chaos(&self) -> bool {
+        self.chaos.as_ref().is_none_or(Chaos::has_done_everything)
+    }
+
+    /// Notes which part of the chaos hangs, if not everything has happened.
+    pub(super) fn note_undone(&mut self) {
+        if let Some(chaos) = self.chaos.as_mut().filter(|chaos| !chaos.has_done_everything()) {
+            chaos.note_undone();
+        }
+    }
+
+    /// The chaos so far, in a line.
+    pub(super) fn chaos_line(&self) -> Option<String> {
+        self.chaos.as_ref().map(Chaos::line)
+    }
+
+    /// How many things happened that must not.
+    pub(super) fn violations(&self) -> u64 {
+        self.audit.violations() + self.chaos.as_ref().map_or(0, Chaos::violations)
+    }
+
+    /// What they were, the first of them.
+    pub(super) fn told(&self) -> impl Iterator<Item = &String> {
+        self.audit.told().iter().chain(self.chaos.iter().flat_map(Chaos::told))
+    }
+
+    /// What the audit of the drivers that nobody touches found.
     pub(super) fn audit(&self) -> &Audit {
         &self.audit
     }
 
+    /// What came of the chaos.
+    pub(super) fn chaos_report(&self) -> Option<ChaosReport> {
+        self.chaos.as_ref().map(|chaos| chaos.report(self.audit.violations()))
+    }
+
     /// Ends the play.
-    pub(super) fn into_audit(mut self) -> Audit {
+    pub(super) fn finish(&mut self) {
         self.audit.finish();
-        self.audit
+        if let Some(chaos) = &mut self.chaos {
+            chaos.finish();
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! `netstream demo`: both ends of every connection in one process, over a bad network.
 
 mod cast;
+mod chaos;
+mod network;
 mod report;
 mod script;
 mod table;
@@ -36,11 +38,17 @@ pub(crate) fn run(args: &DemoArgs, output: &mut Output, stop: &Stop) -> Result<E
         let now = ticker.wait();
         let elapsed = now - start;
         script.play(elapsed, &mut cast)?;
+        cast.play_chaos(elapsed)?;
         cast.update(now);
         view.show(output, now, elapsed, &cast);
-        let over = args
-            .duration
-            .is_some_and(|duration| elapsed >= duration && (script.is_over() || elapsed >= duration + PATIENCE));
+        let over = args.duration.is_some_and(|duration| {
+            let all_done = script.is_over() && cast.has_had_chaos();
+            let out_of_patience = elapsed >= duration + PATIENCE;
+            if out_of_patience {
+                cast.note_undone();
+            }
+            elapsed >= duration && all_done || out_of_patience
+        });
         if over || stop.requested() || output.is_closed() {
             break;
         }
@@ -56,7 +64,8 @@ pub(crate) fn run(args: &DemoArgs, output: &mut Output, stop: &Stop) -> Result<E
         cast.update(now);
     }
     view.show_last(output, start.elapsed(), &cast);
-    let report = Report::new(args, start.elapsed(), cast.into_audit());
+    cast.finish();
+    let report = Report::new(args, start.elapsed(), &cast);
     if args.json {
         output.json(&report);
     } else {

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::cast::Cast;
+use super::chaos::ChaosReport;
 use crate::args::DemoArgs;
-use crate::report::{Audit, LostInFlight, Tally};
+use crate::report::{LostInFlight, Tally};
 
 /// The summary.
 #[derive(Debug, Serialize)]
@@ -17,16 +19,20 @@ pub(super) struct Report {
     clients: usize,
     loss: f32,
     seed: u64,
+    /// Without the drivers of the chaos.
     total: Tally,
     drivers: BTreeMap<&'static str, Tally>,
     rpcs_lost_in_flight: LostInFlight,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chaos: Option<ChaosReport>,
     invariant_violations: u64,
     violations: Vec<String>,
 }
 
 impl Report {
     /// Sums up.
-    pub(super) fn new(args: &DemoArgs, elapsed: Duration, audit: Audit) -> Self {
+    pub(super) fn new(args: &DemoArgs, elapsed: Duration, cast: &Cast) -> Self {
+        let audit = cast.audit();
         let mut total = Tally::default();
         let drivers = args.drivers.iter().map(|scheme| {
             let tally = audit.tally(scheme.as_str());
@@ -42,8 +48,9 @@ impl Report {
             drivers: drivers.collect(),
             total,
             rpcs_lost_in_flight: audit.lost(),
-            invariant_violations: audit.violations(),
-            violations: audit.told().to_vec(),
+            chaos: cast.chaos_report(),
+            invariant_violations: cast.violations(),
+            violations: cast.told().cloned().collect(),
         }
     }
 
@@ -59,9 +66,14 @@ impl fmt::Display for Report {
             writeln!(f, "{driver} server  {}", tally.server)?;
             writeln!(f, "{driver} clients {}", tally.client)?;
         }
-        let lost = self.rpcs_lost_in_flight;
-        let lost = lost.client_to_server + lost.server_to_client;
-        writeln!(f, "{lost} RPCs were under way when their connection ended")?;
+        writeln!(f, "{} RPCs were under way when their connection ended", self.rpcs_lost_in_flight.total())?;
+        if let Some(chaos) = &self.chaos {
+            writeln!(f, "chaos server  {}", chaos.connections.server)?;
+            writeln!(f, "chaos clients {}", chaos.connections.client)?;
+            let lost = chaos.rpcs_lost_in_flight.total();
+            writeln!(f, "chaos {}; {lost} RPCs were under way when their connection ended", chaos.deeds)?;
+            writeln!(f, "{} losses on the drivers that nobody touched", chaos.untouched_losses)?;
+        }
         for violation in &self.violations {
             writeln!(f, "VIOLATION {violation}")?;
         }

@@ -34,7 +34,7 @@ impl Table {
         self.drawn = Some(now);
         self.meters.resize(cast.clients.len(), Meter::default());
 
-        let violations = cast.audit().violations();
+        let violations = cast.violations();
         let mut text = format!(
             "netstream demo   {:.1} s   {} clients   {violations} violations   Ctrl-C ends it\n\n",
             elapsed.as_secs_f64(),
@@ -53,6 +53,9 @@ impl Table {
         }
         if cast.clients.len() > ROWS {
             let _ = writeln!(text, "       ... and {} more", cast.clients.len() - ROWS);
+        }
+        if let Some(line) = cast.chaos_line() {
+            let _ = writeln!(text, "\nchaos: {line}");
         }
         text
     }

@@ -78,9 +78,10 @@ fn line(output: &mut Output, elapsed: Duration, cast: &Cast) {
     let in_game = records().filter(|record| record.state.is_in_game()).count();
     let over = records().filter(|record| record.reason.is_some()).count();
     output.line(&format!(
-        "{:.1} s: {in_game} of {} clients in the game, {over} out, {} violations",
+        "{:.1} s: {in_game} of {} clients in the game, {over} out, {} violations{}",
         elapsed.as_secs_f64(),
         cast.clients.len(),
-        cast.audit().violations()
+        cast.violations(),
+        cast.chaos_line().map(|line| format!("; chaos: {line}")).unwrap_or_default()
     ));
 }

@@ -8,6 +8,7 @@ use bevy_ecs::message::MessageReader;
 use bevy_ecs::observer::On;
 use bevy_ecs::resource::Resource;
 use bevy_ecs::system::{Commands, Query, Res, ResMut};
+use netstream::driver::DriverId;
 use netstream::prelude::*;
 use netstream::state::Side;
 
@@ -29,6 +30,40 @@ pub(crate) enum Happened {
     Chat { connection: Entity, text: String },
 }
 
+impl Happened {
+    /// The driver that it happened to, or whose connection it happened to; `None` for what is said.
+    pub(crate) fn driver(&self) -> Option<DriverId> {
+        match self {
+            Self::Connection { event, .. } => Some(event.driver()),
+            Self::Driver(event) => match event {
+                DriverEvent::Listening { driver, .. }
+                | DriverEvent::ListenFailed { driver, .. }
+                | DriverEvent::Stopped { driver }
+                | DriverEvent::Draining { driver, .. }
+                | DriverEvent::Drained { driver }
+                | DriverEvent::Removed { driver } => Some(*driver),
+                _ => None,
+            },
+            Self::Chat { .. } => None,
+        }
+    }
+}
+
+/// Something that must never happen.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    /// On a connection of this driver.
+    pub(crate) driver: Option<DriverId>,
+    pub(crate) what: String,
+}
+
+impl Fault {
+    /// A fault of this connection.
+    pub(super) fn of(record: &Record, what: &str) -> Self {
+        Self { driver: Some(record.key.driver), what: format!("{}: {what}", record.name()) }
+    }
+}
+
 /// What a World has seen. Whoever drives the World takes it all after each update, so that nothing grows.
 #[derive(Resource, Debug)]
 pub(crate) struct Journal {
@@ -37,8 +72,7 @@ pub(crate) struct Journal {
     pub(crate) happened: Vec<Happened>,
     /// Connections whose entities are gone.
     pub(crate) finished: Vec<Record>,
-    /// What must never happen.
-    pub(crate) faults: Vec<String>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Journal {
@@ -61,7 +95,7 @@ pub(super) fn note_event(
     let mut note = |record: &mut Record| {
         let mut faults = Vec::new();
         record.note(event, |fault| faults.push(fault));
-        journal.faults.extend(faults.into_iter().map(|fault| format!("{}: {fault}", record.name())));
+        journal.faults.extend(faults.iter().map(|fault| Fault::of(record, fault)));
         if let Some(stats) = net.stats(event.connection) {
             record.measure(&stats);
         }

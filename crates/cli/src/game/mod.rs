@@ -18,7 +18,7 @@ mod play;
 mod record;
 mod world;
 
-pub(crate) use journal::Happened;
+pub(crate) use journal::{Fault, Happened};
 pub(crate) use play::Rates;
 pub(crate) use record::{Counts, Record, STATES};
 pub(crate) use world::{GameWorld, Seen, game_protocol};

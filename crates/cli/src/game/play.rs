@@ -8,7 +8,7 @@ use netstream::prelude::*;
 use netstream::state::Side;
 use netstream::transport::ReasonText;
 
-use super::journal::{self, Happened, Journal};
+use super::journal::{self, Fault, Happened, Journal};
 use super::messages::{Chat, Numbered, Ping, Pong};
 use super::record::Record;
 use crate::pace::Every;
@@ -91,12 +91,13 @@ fn hear(
 ) {
     let mut hear_one = |connection: Entity, kind: usize, number: u64| {
         let Ok(mut record) = records.get_mut(connection) else {
-            journal.faults.push(format!("RPC {number} arrived on {connection}, which had no event"));
+            let what = format!("RPC {number} arrived on {connection}, which had no event");
+            journal.faults.push(Fault { driver: None, what });
             return;
         };
         let mut faults = Vec::new();
         record.lane.arrive(kind, number, |fault| faults.push(fault));
-        journal.faults.extend(faults.into_iter().map(|fault| format!("{}: {fault}", record.name())));
+        journal.faults.extend(faults.iter().map(|fault| Fault::of(&record, fault)));
         touched.push(connection);
     };
     fn judge<T: Numbered>(inbox: &mut MessageReader<ReceivedRpc<T>>, hear_one: &mut dyn FnMut(Entity, usize, u64)) {
@@ -111,7 +112,7 @@ fn hear(
         let Ok(mut record) = records.get_mut(connection) else { continue };
         let mut faults = Vec::new();
         record.lane.settle(|fault| faults.push(fault));
-        journal.faults.extend(faults.into_iter().map(|fault| format!("{}: {fault}", record.name())));
+        journal.faults.extend(faults.iter().map(|fault| Fault::of(&record, fault)));
     }
 }
 

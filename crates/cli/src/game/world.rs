@@ -3,12 +3,12 @@
 use bevy_app::App;
 use bevy_ecs::entity::Entity;
 use bevy_ecs::world::Mut;
-use netstream::driver::Endpoint;
+use netstream::driver::{DriverId, Endpoint};
 use netstream::prelude::*;
 use netstream::state::Side;
 use netstream::{ConnectOptions, GameProtocol, NetworkConnectError};
 
-use super::journal::{Happened, Journal};
+use super::journal::{Fault, Happened, Journal};
 use super::play::{GamePlugin, Rates};
 use super::record::Record;
 
@@ -82,6 +82,14 @@ impl GameWorld {
         none_begun && self.app.world_mut().query::<&Record>().iter(self.app.world()).next().is_none()
     }
 
+    /// The connections that are not over yet, in words.
+    pub(crate) fn leftovers(&mut self) -> Vec<String> {
+        let world = self.app.world_mut();
+        let mut records = world.query::<&Record>();
+        let records = records.iter(world);
+        records.map(|record| format!("{} in state {}", record.name(), record.state)).collect()
+    }
+
     /// Client: what its connection has been through; `None` when that is over.
     pub(crate) fn record(&self) -> Option<&Record> {
         self.app.world().get::<Record>(self.connection?)
@@ -90,6 +98,12 @@ impl GameWorld {
     /// Client: whether it plays.
     pub(crate) fn is_in_game(&self) -> bool {
         self.record().is_some_and(|record| record.state.is_in_game())
+    }
+
+    /// Whether this driver carries connections.
+    pub(crate) fn has_connections_over(&mut self, driver: DriverId) -> bool {
+        let world = self.app.world_mut();
+        world.query::<&Record>().iter(world).any(|record| record.key.driver == driver)
     }
 
     /// Server: the connection of a player.
@@ -115,6 +129,20 @@ pub(crate) struct Seen {
     pub(crate) happened: Vec<Happened>,
     /// Connections that are over and gone.
     pub(crate) finished: Vec<Record>,
-    /// What must never happen.
-    pub(crate) faults: Vec<String>,
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Seen {
+    /// What concerns these drivers or none, and what concerns the others.
+    pub(crate) fn split(self, drivers: &[DriverId]) -> (Self, Self) {
+        let ours = |driver: Option<DriverId>| driver.is_none_or(|driver| drivers.contains(&driver));
+        let (happened, others_happened) = self.happened.into_iter().partition(|happened| ours(happened.driver()));
+        let (finished, others_finished) =
+            self.finished.into_iter().partition(|record: &Record| ours(Some(record.key.driver)));
+        let (faults, others_faults) = self.faults.into_iter().partition(|fault| ours(fault.driver));
+        (
+            Self { happened, finished, faults },
+            Self { happened: others_happened, finished: others_finished, faults: others_faults },
+        )
+    }
 }

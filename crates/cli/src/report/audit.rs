@@ -5,8 +5,18 @@ use std::collections::HashMap;
 use netstream::driver::ConnectionKey;
 use netstream::prelude::*;
 
-use crate::game::{Happened, Record, Seen};
+use crate::game::{Fault, Happened, Record, Seen};
 use crate::report::Tally;
+
+/// How no connection ends whose two ends play by the rules, as ours do.
+const FAULTS: [DisconnectCode; 6] = [
+    DisconnectCode::ProtocolViolation,
+    DisconnectCode::ProtocolMismatch,
+    DisconnectCode::InvalidRpc,
+    DisconnectCode::Flood,
+    DisconnectCode::SlowConsumer,
+    DisconnectCode::EntityDespawned,
+];
 
 /// The most violations that are told one by one.
 const TOLD: usize = 100;
@@ -16,6 +26,21 @@ const TOLD: usize = 100;
 pub(crate) struct LostInFlight {
     pub(crate) client_to_server: u64,
     pub(crate) server_to_client: u64,
+}
+
+impl LostInFlight {
+    /// Both sums.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            client_to_server: self.client_to_server + other.client_to_server,
+            server_to_client: self.server_to_client + other.server_to_client,
+        }
+    }
+
+    /// In both directions.
+    pub(crate) fn total(self) -> u64 {
+        self.client_to_server + self.server_to_client
+    }
 }
 
 /// Takes in what one server World and its client Worlds see, and says what is wrong about it.
@@ -55,9 +80,10 @@ impl Audit {
             self.check_end(&record);
             if let Some(client) = self.client_ended.remove(&record.key) {
                 self.compare(&record, &client);
-            } else {
+            } else if record.network_id.is_some() {
                 self.server_ended.insert(record.key, record);
             }
+            // Without an id it was never accepted, and has no partner.
         }
     }
 
@@ -124,9 +150,16 @@ impl Audit {
         self.tallies.get(scheme).cloned().unwrap_or_default()
     }
 
-    fn faults(&mut self, faults: Vec<String>) {
+    /// The sums of all drivers.
+    pub(crate) fn total(&self) -> Tally {
+        let mut total = Tally::default();
+        self.tallies.values().for_each(|tally| total.merge(tally));
+        total
+    }
+
+    fn faults(&mut self, faults: Vec<Fault>) {
         for fault in faults {
-            self.violation(fault);
+            self.violation(fault.what);
         }
     }
 
@@ -134,6 +167,9 @@ impl Audit {
         let ends = record.count(ConnectionState::Disconnected);
         if ends != 1 {
             self.violation(format!("{}: {ends} Disconnected events", record.name()));
+        }
+        if let Some(reason) = record.reason.as_ref().filter(|reason| FAULTS.contains(&reason.code)) {
+            self.violation(format!("{}: {reason}", record.name()));
         }
     }
 
@@ -154,17 +190,22 @@ impl Audit {
             return 0;
         };
         if missing > 0 && closed_in_order(sender, receiver) {
-            self.violation(format!("{}: closed in order, but its last {missing} RPCs were lost", sender.name()));
+            let code = sender.reason.as_ref().map_or("?", |reason| reason.code.name());
+            let name = sender.name();
+            self.violation(format!("{name}: closed in order ({code}), but its last {missing} RPCs were lost"));
             return 0;
         }
         missing
     }
 }
 
-/// Whether the sender said goodbye and the receiver heard it: then what was sent before it has arrived.
+/// Whether the sender said goodbye and the receiver heard it: then what was sent before it has arrived. A driver that is
+/// removed does not wait for that, and a receiver that was leaving itself did not listen any more.
 fn closed_in_order(sender: &Record, receiver: &Record) -> bool {
     let (Some(said), Some(heard)) = (&sender.reason, &receiver.reason) else { return false };
-    said.origin == Origin::Local && heard.origin == Origin::Remote && said.code == heard.code
+    let waits = said.code != DisconnectCode::DriverRemoved;
+    let listens = receiver.count(ConnectionState::Disconnecting) == 0;
+    waits && listens && said.origin == Origin::Local && heard.origin == Origin::Remote && said.code == heard.code
 }
 
 fn accepted(happened: &Happened) -> Option<(NetworkId, ConnectionKey)> {
@@ -233,8 +274,28 @@ mod tests {
         let lost = audit([5, 3], [4, 4], DisconnectReason::link(DisconnectCode::Timeout));
         assert_eq!((lost.violations(), lost.lost()), (0, LostInFlight { client_to_server: 1, server_to_client: 1 }));
         let broken = audit([5, 3], [4, 4], DisconnectReason::local(DisconnectCode::Kicked));
-        assert_eq!(broken.told(), ["ipc server connection without id: closed in order, but its last 1 RPCs were lost"]);
+        assert_eq!(
+            broken.told(),
+            ["ipc server connection without id: closed in order (Kicked), but its last 1 RPCs were lost"]
+        );
         assert_eq!(broken.lost(), LostInFlight { client_to_server: 1, server_to_client: 0 });
+    }
+
+    #[test]
+    fn a_driver_that_is_removed_does_not_wait_for_the_last_rpcs() {
+        let removed = audit([5, 3], [4, 4], DisconnectReason::local(DisconnectCode::DriverRemoved));
+        assert_eq!((removed.violations(), removed.lost().total()), (0, 2));
+    }
+
+    #[test]
+    fn who_is_leaving_itself_may_miss_what_was_sent_before_the_others_goodbye() {
+        let reason = DisconnectReason::local(DisconnectCode::ServerShutdown);
+        let sender = ended(Side::Server, key(7), 1, 0, reason.clone());
+        let mut receiver = ended(Side::Client, key(1), 0, 0, reason.seen_by_peer());
+        assert!(closed_in_order(&sender, &receiver));
+        let leaving = ConnectionState::ALL.iter().position(|state| *state == ConnectionState::Disconnecting);
+        receiver.events[leaving.unwrap()] = 1;
+        assert!(!closed_in_order(&sender, &receiver));
     }
 
     #[test]

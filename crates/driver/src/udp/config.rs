@@ -59,6 +59,10 @@ pub struct UdpConfig {
     /// How long one `receive` takes datagrams in at a stretch; what is left waits for the next. Only where time is the
     /// machine's. Default 16 ms, a tick at 60 Hz.
     pub receive_budget: Duration,
+    /// How long one `receive` of a server works for strangers: after half of it nothing of theirs is decrypted, after all
+    /// of it the rest waits for the next, unless so much waits that datagrams of players may be lost. Only where time is
+    /// the machine's. Default 1 ms.
+    pub stranger_budget: Duration,
 }
 
 impl UdpConfig {
@@ -83,6 +87,7 @@ impl UdpConfig {
             server_buffers: BufferSizes::SERVER,
             client_buffers: BufferSizes::CLIENT,
             receive_budget: Duration::from_millis(16),
+            stranger_budget: Duration::from_millis(1),
         }
     }
 

@@ -56,7 +56,7 @@ pub struct UdpDriver<N: Network = OsNetwork> {
     random: Box<dyn Random>,
     server: Option<Listening<N::Socket>>,
     clients: Vec<Dialled<N::Socket>>,
-    /// Allots the ids of `clients`.
+    /// Allots the ids of `clients`, and knows which generations earlier servers of this driver have used.
     ids: Slots<()>,
     /// Ends that could not be reported when they came.
     ended: VecDeque<(ConnectionId, DisconnectReason)>,
@@ -174,7 +174,8 @@ impl<N: Network> UdpDriver<N> {
     }
 
     fn budget(&self) -> Budget {
-        Budget { time: N::REAL_TIME.then_some(self.config.receive_budget) }
+        let UdpConfig { receive_budget, stranger_budget, .. } = self.config;
+        Budget { time: N::REAL_TIME.then_some(receive_budget), strangers: stranger_budget }
     }
 
     fn side(&self) -> Side {
@@ -210,12 +211,19 @@ impl<N: Network> UdpDriver<N> {
     fn receive_as_server(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
         let budget = self.budget();
         let Self { server: Some(Listening { port, server, .. }), simulator, .. } = self else { return };
-        let mut handle = |from: SocketAddr, datagram: &mut [u8]| server.handle_datagram(now, from, datagram, sink);
+        let mut handle = |from: SocketAddr, datagram: &mut [u8], spent: bool| {
+            if spent {
+                server.spend_on_strangers();
+            }
+            let strangers = server.strangers();
+            server.handle_datagram(now, from, datagram, sink);
+            server.strangers() == strangers
+        };
         port.receive(now.mono, simulator.as_deref_mut(), budget, &mut handle);
         if let Some(simulator) = simulator {
             simulator.incoming.poll(now.mono, &mut |route, datagram| {
                 if route.socket == port.number() {
-                    handle(route.peer, datagram);
+                    handle(route.peer, datagram, false);
                 }
             });
         }
@@ -224,7 +232,8 @@ impl<N: Network> UdpDriver<N> {
 
     /// Gives the socket of a server without connections up.
     fn close_server(&mut self) {
-        if let Some(Listening { port, .. }) = self.server.take() {
+        if let Some(Listening { port, server, .. }) = self.server.take() {
+            self.ids.start_at(server.unused_generation());
             bury(&mut self.past, &port);
         }
     }
@@ -299,6 +308,7 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
             addresses,
             identities: config.identities,
             token_lifetime: config.token_lifetime,
+            first_generation: self.ids.unused_generation(),
             ..netcode::ServerConfig::new(config.key_ring())
         };
         let config = ServerConfig { netcode, link: config.server_link.clone(), limits: config.limits.clone() };

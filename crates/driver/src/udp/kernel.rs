@@ -26,8 +26,9 @@ const SEGMENTS: usize = 256;
 const MAX_GSO: usize = 64;
 /// The most bytes of one message that is to be split: what an IP packet holds.
 const MAX_GSO_BYTES: usize = 65_000;
-/// Bytes per receiving buffer: the most that GRO joins.
-const STRIDE: usize = 65_536;
+/// Bytes per receiving buffer: the most that GRO joins, and some more, so that the starts of the buffers, which is all
+/// that most datagrams fill, do not fall into the same lines of the processor's caches.
+const STRIDE: usize = 65_536 + 1_280;
 /// Bytes for the control messages of one buffer or message. Ours takes `CMSG_SPACE(4)` = 24.
 const CONTROL: usize = 64;
 
@@ -200,21 +201,33 @@ impl Batched {
 
     /// How many datagrams the kernel has dropped because the receive buffer was full.
     pub(super) fn dropped(&self, socket: &Socket) -> u64 {
-        let mut figures = [0_u32; 16];
-        let mut size = size_of_val(&figures) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `size` bytes, which is what `figures` has.
-        let result = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_MEMINFO,
-                figures.as_mut_ptr().cast(),
-                &raw mut size,
-            )
-        };
-        let drops = libc::SK_MEMINFO_DROPS as usize;
-        if result == 0 && size as usize >= (drops + 1) * 4 { u64::from(figures[drops]) } else { 0 }
+        memory(socket).map_or(0, |figures| figures[libc::SK_MEMINFO_DROPS as usize].into())
     }
+
+    /// Whether a quarter of the receive buffer is taken, or nobody knows.
+    pub(super) fn is_crowded(&self, socket: &Socket) -> bool {
+        memory(socket).is_none_or(|figures| {
+            figures[libc::SK_MEMINFO_RMEM_ALLOC as usize] >= figures[libc::SK_MEMINFO_RCVBUF as usize] / 4
+        })
+    }
+}
+
+/// What the kernel keeps for a socket, by `SK_MEMINFO_*`.
+fn memory(socket: &Socket) -> Option<[u32; 16]> {
+    let mut figures = [0_u32; 16];
+    let mut size = size_of_val(&figures) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes, which is what `figures` has.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            figures.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    // The drops are the last figure that is of use.
+    (result == 0 && size as usize > libc::SK_MEMINFO_DROPS as usize * 4).then_some(figures)
 }
 
 fn vector(bytes: &[u8]) -> libc::iovec {

@@ -15,8 +15,10 @@ const MAX_DATAGRAMS: usize = 65_536;
 /// How long one update takes datagrams in at a stretch; what is left waits in the kernel for the next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    /// `None` where time is not the machine's.
+    /// For everything. `None` where time is not the machine's.
     pub(super) time: Option<Duration>,
+    /// For strangers.
+    pub(super) strangers: Duration,
 }
 
 #[derive(Debug)]
@@ -32,28 +34,41 @@ impl<S: DatagramSocket> Port<S> {
         Self { socket, outbox: Outbox::new(), number }
     }
 
-    /// Takes in what has arrived. Where there is a simulator that does anything, it gets the datagrams instead of
-    /// `handle`.
+    /// Takes in what has arrived. `handle` also hears whether strangers have had their time, and says whether a datagram
+    /// was of somebody who is connected. Where there is a simulator that does anything, it gets the datagrams instead.
     pub(super) fn receive(
         &mut self,
         now: Mono,
         simulator: Option<&mut LinkSimulator>,
         budget: Budget,
-        handle: &mut dyn FnMut(SocketAddr, &mut [u8]),
+        handle: &mut dyn FnMut(SocketAddr, &mut [u8], bool) -> bool,
     ) {
         let mut simulator = simulator.filter(|simulator| !simulator.incoming.is_transparent());
         let mut datagrams = 0;
         let start = budget.time.map(|time| (Instant::now(), time));
+        let mut batch_start = start.map(|(start, _)| start);
+        let mut for_strangers = Duration::ZERO;
         loop {
+            let mut strangers = 0;
+            let spent = for_strangers >= budget.strangers / 2;
             let batch = self.socket.receive(&mut |peer, datagram| match &mut simulator {
-                None => handle(peer, datagram),
+                None => strangers += u32::from(!handle(peer, datagram, spent)),
                 Some(simulator) => {
                     simulator.incoming.push(now, Route { socket: self.number, peer }, datagram);
                 }
             });
             datagrams += batch.datagrams;
-            let late = || start.is_some_and(|(start, time)| start.elapsed() >= time);
-            if !batch.more || datagrams >= MAX_DATAGRAMS || late() {
+            if !batch.more || datagrams >= MAX_DATAGRAMS {
+                return;
+            }
+            let (Some((start, time)), Some(batch_start)) = (start, &mut batch_start) else { continue };
+            let now = Instant::now();
+            // A batch's time is shared out by heads.
+            let heads = u32::try_from(batch.datagrams).unwrap_or(u32::MAX).max(1);
+            for_strangers += (now - *batch_start) * strangers / heads;
+            *batch_start = now;
+            let enough = for_strangers >= budget.strangers && !self.socket.is_crowded();
+            if enough || now - start >= time {
                 return;
             }
         }

@@ -75,4 +75,9 @@ impl Batched {
     pub(super) fn dropped(&self, _socket: &Socket) -> u64 {
         0
     }
+
+    /// The system does not tell how much waits, so it may be a lot.
+    pub(super) fn is_crowded(&self, _socket: &Socket) -> bool {
+        true
+    }
 }

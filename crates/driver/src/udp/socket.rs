@@ -41,6 +41,11 @@ pub trait DatagramSocket: Send + Sync + 'static {
     /// not fit into the socket now.
     fn send(&mut self, outbox: &mut Outbox);
 
+    /// Whether so much waits to be received that what arrives soon may be lost.
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
     /// What happened so far.
     fn stats(&self) -> SocketStats;
 }
@@ -276,6 +281,10 @@ impl DatagramSocket for UdpSocket {
         }
     }
 
+    fn is_crowded(&self) -> bool {
+        self.batched.is_crowded(&self.socket)
+    }
+
     fn stats(&self) -> SocketStats {
         SocketStats { kernel_dropped: self.batched.dropped(&self.socket), ..self.stats }
     }
@@ -392,6 +401,8 @@ mod tests {
         assert!(arrived.iter().all(|(from, _)| *from == sender.local));
         assert!(arrived.iter().map(|(_, bytes)| bytes).eq(pattern.iter().map(|(_, bytes)| bytes)));
         assert_eq!((truncated, batched.dropped(&receiver.socket)), (0, 0));
+        // What nobody can tell is taken for the worse.
+        assert!(batched.is_crowded(&receiver.socket));
     }
 
     #[test]

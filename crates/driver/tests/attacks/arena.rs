@@ -94,6 +94,9 @@ impl Arena {
         keys.add_key(PROTOCOL, self.key.clone()).unwrap();
         let mut config = UdpConfig::new(&mut OsRandom);
         config.access = Access::Tokens(keys);
+        // What arrives is taken in whole, whatever the machine's clock says.
+        config.receive_budget = Duration::from_secs(60);
+        config.stranger_budget = Duration::from_secs(60);
         change(&mut config);
         let mut driver = UdpDriver::on(self.network.clone(), config, Box::new(OsRandom));
         let endpoint = driver.listen(self.clock.now(), &endpoint.parse().unwrap()).unwrap();

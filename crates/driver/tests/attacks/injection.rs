@@ -43,7 +43,7 @@ fn forgeries(count: u64) {
                         bytes[bit / 8] ^= 1 << (bit % 8);
                     }
                     // A genuine packet as another type, e.g. a goodbye.
-                    1 => bytes[0] = bytes[0] & 0xf0 | (bytes[0] + 1 + random.below(6) as u8) % 7,
+                    1 => bytes[0] = bytes[0] & 0xf0 | ((bytes[0] + 1 + random.below(6) as u8) % 7),
                     // A fresh number, e.g. far ahead.
                     2 => {
                         let length = usize::from(bytes[0] >> 4).max(1);

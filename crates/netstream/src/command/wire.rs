@@ -247,6 +247,26 @@ mod tests {
         assert_eq!(commands(&[&packet, block].concat(), 4), None, "one type twice");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_within_bounds_or_refused(
+            mut packet in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+            splice in 0usize..60,
+            whole in proptest::prelude::any::<bool>(),
+        ) {
+            if whole {
+                // Mostly right, and something else in the middle.
+                let mut right = self::packet();
+                let at = splice.min(right.len());
+                right.splice(at..at, packet.drain(..packet.len().min(3)));
+                packet = right;
+            }
+            for (number, _, bytes) in commands(&packet, 4).unwrap_or_default() {
+                proptest::prop_assert!(number < 4 && bytes.len() <= MAX_COMMAND);
+            }
+        }
+    }
+
     #[test]
     fn a_command_over_the_limit_is_refused() {
         let mut packet = Vec::new();

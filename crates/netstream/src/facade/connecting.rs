@@ -48,7 +48,7 @@ impl ConnectOptions {
     }
 
     /// Bytes for the server's game code to judge when it requires approval: a password, a ticket. At most
-    /// [`NetworkLimits::credentials`]. They travel sealed where the driver is remote.
+    /// [`NetworkLimits::credentials`](crate::NetworkLimits::credentials). They travel sealed where the driver is remote.
     #[must_use]
     pub fn credentials(mut self, credentials: impl Into<Vec<u8>>) -> Self {
         self.credentials = credentials.into();
@@ -61,7 +61,7 @@ impl NetworkStreamDriver {
     /// [`connect_with`](Self::connect_with) a join code or token.
     ///
     /// The returned entity is the connection from now on; its state is Connecting. Components may be inserted on it at
-    /// once. The outcome is reported by [`ConnectionEvent`]s.
+    /// once. The outcome is reported by [`ConnectionEvent`](crate::ConnectionEvent)s.
     pub fn connect(&mut self, endpoint: &str) -> Result<Entity, NetworkConnectError> {
         self.connect_with(endpoint, ConnectOptions::new())
     }

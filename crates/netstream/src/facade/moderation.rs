@@ -14,7 +14,7 @@ use crate::state::Side;
 
 impl NetworkStreamDriver {
     /// Ends a connection. Reliable data that is queued already is delivered first, for at most
-    /// [`NetworkLimits::linger`]; the other end sees code and text with origin Remote.
+    /// [`NetworkLimits::linger`](crate::NetworkLimits::linger); the other end sees code and text with origin Remote.
     pub fn disconnect(&mut self, connection: Entity, reason: DisconnectReason) -> Result<(), ConnectionError> {
         let slot = self.slot(connection)?;
         self.session.now();

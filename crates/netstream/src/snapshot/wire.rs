@@ -134,6 +134,21 @@ mod tests {
         assert_eq!(packet(), golden);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_within_bounds_or_refused(
+            bytes in proptest::collection::vec(0u8..12, 0..60),
+        ) {
+            let mut sections = Vec::new();
+            if read_sections(&bytes, 3, &mut sections).is_some() {
+                for section in &sections {
+                    proptest::prop_assert!(section.kind <= 3 && section.length <= MAX_SNAPSHOT);
+                    proptest::prop_assert!(bytes.get(section.bytes.clone()).is_some());
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_packet_is_read_as_it_was_written_and_only_whole() {
         let packet = packet();

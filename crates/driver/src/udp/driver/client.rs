@@ -40,8 +40,10 @@ impl<N: Network> UdpDriver<N> {
         let Self { clients, simulator, .. } = self;
         for dialled in clients.iter_mut() {
             let Stage::Up { port, client } = &mut dialled.stage else { continue };
-            port.receive(now.mono, simulator.as_deref_mut(), budget, &mut |from, datagram| {
+            port.receive(now.mono, simulator.as_deref_mut(), budget, &mut |from, datagram, _| {
                 client.handle_datagram(now, from, datagram, sink);
+                // A client has one peer, and no work for others.
+                true
             });
         }
         if let Some(simulator) = simulator {

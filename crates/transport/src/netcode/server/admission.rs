@@ -171,7 +171,7 @@ impl Server {
             let most = self.limits.connections.saturating_mul(2).max(2);
             if self.slots.len() < most {
                 self.free.push(Reverse(self.slots.len() as u32));
-                self.slots.push(Slot { generation: 0, connection: None });
+                self.slots.push(Slot { generation: self.first_generation, connection: None });
             } else {
                 let leaving = self.slots.iter().enumerate().filter_map(|(index, slot)| {
                     let Phase::Leaving(leaving) = slot.connection.as_ref()?.phase else { return None };

@@ -19,12 +19,21 @@ pub struct ServerConfig {
     /// How long a token can be used, in whole seconds; the same figure as the issuer's. Default 45 s, and 60 s is the
     /// most that is recommended: used tokens are remembered for so long.
     pub token_lifetime: Duration,
+    /// Where the generations of connection ids start. Not 0 where an earlier server has given ids to the same users, who
+    /// keep some of them: then [`Server::unused_generation`](super::Server::unused_generation) of that one.
+    pub first_generation: u32,
 }
 
 impl ServerConfig {
     /// A server with these keys and default settings.
     pub fn new(keys: KeyRing) -> Self {
-        Self { keys, addresses: Vec::new(), identities: IdentityPolicy::default(), token_lifetime: TOKEN_LIFETIME }
+        Self {
+            keys,
+            addresses: Vec::new(),
+            identities: IdentityPolicy::default(),
+            token_lifetime: TOKEN_LIFETIME,
+            first_generation: 0,
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Server {
     limits: Limits,
     inbound: InboundRates,
     slots: Vec<Slot>,
+    /// The generation that a new slot starts with.
+    first_generation: u32,
     /// Free slots, lowest first: indices stay dense.
     free: BinaryHeap<Reverse<u32>>,
     /// Connections that are not leaving.
@@ -80,6 +82,7 @@ impl Server {
         Self {
             by_address: KeyedMap::with_hasher(KeyedState::new(random)),
             by_identity: KeyedMap::with_hasher(KeyedState::new(random)),
+            first_generation: config.first_generation,
             handshakes: Handshakes::new(config, limits, random, now),
             limits: limits.clone(),
             inbound: InboundRates::new(limits),
@@ -381,6 +384,12 @@ impl Server {
         let taken = self.slots.len() - self.free.len();
         report("goodbyes", (taken - self.live) as u64);
         self.handshakes.report(report);
+    }
+
+    /// A generation that is above those of all ids that this server has given.
+    pub fn unused_generation(&self) -> u32 {
+        let highest = self.slots.iter().map(|slot| slot.generation).max();
+        highest.map_or(self.first_generation, |highest| highest.wrapping_add(1))
     }
 
     fn id(&self, index: u32) -> Option<ConnectionId> {
