@@ -1,0 +1,147 @@
+//! What the user says.
+
+use std::ffi::OsString;
+use std::ops::Range;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use netstream_sim::{Case, Cut, Level};
+
+/// What there is to say.
+pub(crate) const HELP: &str = "\
+Whole servers and clients in virtual time, from one seed.
+
+  netstream-sim run [--seeds A..B] [--level l1|l2] [--length SECONDS] [--trace] [--json]
+  netstream-sim replay --seed S [--level l1|l2] [--length SECONDS] [--trace] [cuts]
+
+run     runs every seed from A to B - 1, and says what was injected, which rare situations were reached, and which
+        invariants did not hold. Ends with 1 if one did not, or if a situation was reached too seldom.
+replay  runs one seed again, event by event the same.
+
+--trace prints every event (run: of failing seeds). --length is how long a run takes in virtual time, 60 if not given.
+Cuts leave parts out: --faults 0,3,7 (the ones that stay; \"none\" for none), --clients N, --until SECONDS.
+";
+
+/// What the user wants.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Command {
+    Help,
+    Run(Run),
+    Replay { case: Case, trace: bool },
+}
+
+/// Many seeds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Run {
+    pub(crate) seeds: Range<u64>,
+    pub(crate) level: Level,
+    pub(crate) length: Duration,
+    pub(crate) trace: bool,
+    pub(crate) json: bool,
+}
+
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let verb = match parser.next()? {
+        Some(Value(verb)) => verb.string()?,
+        Some(Short('h') | Long("help")) | None => return Ok(Command::Help),
+        Some(other) => return Err(other.unexpected()),
+    };
+    let (mut seeds, mut seed) = (0..1000, None);
+    let (mut level, mut length) = (Level::L1, Duration::from_secs(60));
+    let (mut trace, mut json, mut cut) = (false, false, Cut::default());
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("seeds") => seeds = parser.value()?.parse_with(range)?,
+            Long("seed") => seed = Some(parser.value()?.parse()?),
+            Long("level") => level = parser.value()?.parse_with(parse_level)?,
+            Long("length") => length = parser.value()?.parse_with(seconds)?,
+            Long("trace") => trace = true,
+            Long("json") => json = true,
+            Long("faults") => cut.faults = Some(parser.value()?.parse_with(places)?),
+            Long("clients") => cut.clients = Some(parser.value()?.parse()?),
+            Long("until") => cut.length = Some(parser.value()?.parse_with(seconds)?),
+            Short('h') | Long("help") => return Ok(Command::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    match verb.as_str() {
+        "run" => Ok(Command::Run(Run { seeds, level, length, trace, json })),
+        "replay" => {
+            let seed = seed.ok_or("replay needs --seed")?;
+            Ok(Command::Replay { case: Case { seed, level, length, cut }, trace })
+        }
+        other => Err(format!("there is no command {other:?}; use run or replay").into()),
+    }
+}
+
+/// The command that runs `case` again.
+pub(crate) fn replay_line(case: &Case) -> String {
+    let Case { seed, level, length, cut } = case;
+    let mut line =
+        format!("netstream-sim replay --seed {seed} --level {} --length {}", level.name(), length.as_secs_f64());
+    if let Some(faults) = &cut.faults {
+        let places: Vec<_> = faults.iter().map(usize::to_string).collect();
+        let places = if places.is_empty() { "none".to_owned() } else { places.join(",") };
+        line.push_str(&format!(" --faults {places}"));
+    }
+    if let Some(clients) = cut.clients {
+        line.push_str(&format!(" --clients {clients}"));
+    }
+    if let Some(until) = cut.length {
+        line.push_str(&format!(" --until {}", until.as_secs_f64()));
+    }
+    line + " --trace"
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let parts = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    parts.map(|(from, to)| from..to).ok_or_else(|| format!("{text:?} is no range like 0..1000"))
+}
+
+fn parse_level(text: &str) -> Result<Level, String> {
+    let levels = [Level::L1, Level::L2];
+    levels.into_iter().find(|level| level.name() == text).ok_or_else(|| format!("there is no level {text:?}; l1 or l2"))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| format!("{text:?} is no time in seconds"))
+}
+
+fn places(text: &str) -> Result<Vec<usize>, String> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(|place| place.parse().map_err(|_| format!("{place:?} is no place of a fault"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Command {
+        parse(line.split_whitespace().map(OsString::from)).unwrap()
+    }
+
+    #[test]
+    fn the_line_that_is_printed_is_understood() {
+        let cut = Cut { faults: Some(vec![1, 4]), clients: Some(2), length: Some(Duration::from_millis(1500)) };
+        let mut case = Case { seed: 9, level: Level::L2, length: Duration::from_secs(60), cut };
+        for _ in 0..2 {
+            let line = replay_line(&case);
+            let line = line.strip_prefix("netstream-sim ").unwrap();
+            assert_eq!(parsed(line), Command::Replay { case: case.clone(), trace: true });
+            case.cut.faults = Some(Vec::new());
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |line: &str| parse(line.split_whitespace().map(OsString::from)).unwrap_err().to_string();
+        assert!(error("fly").contains("fly"));
+        assert!(error("replay").contains("--seed"));
+        assert!(error("run --seeds 5").contains("0..1000"));
+        assert!(error("run --level l3").contains("l3"));
+    }
+}

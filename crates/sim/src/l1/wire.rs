@@ -1,0 +1,56 @@
+//! What can be read from a datagram without any key.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use netstream::transport::Mono;
+
+/// How long numbers are remembered. A number that were used again would be used again soon.
+const MEMORY: Duration = Duration::from_secs(30);
+
+/// The first number of a server's session has these bits clear: it is made of the second in which it begins.
+const FIRST: u64 = (1 << 20) - 1;
+
+/// The packet numbers that went to one address, to see whether one is used twice.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(BTreeMap<u64, (Mono, u64)>);
+
+impl Numbers {
+    /// From now on other keys are used.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    /// Notes the number of a sealed datagram.
+    pub(crate) fn check(&mut self, now: Mono, datagram: &[u8]) -> Result<(), String> {
+        let Some(number) = number(datagram) else { return Ok(()) };
+        if number & FIRST == 0 {
+            // A session begins, whose keys are its own; two of them may begin within one second at one address.
+            self.forget();
+        }
+        let digest = super::server::digest(datagram);
+        if let Some((at, before)) = self.0.insert(number, (now, digest))
+            && before != digest
+            && now.since(at) < MEMORY
+        {
+            return Err(format!("number {number} has two meanings"));
+        }
+        // A busy connection needs no longer memory to be caught.
+        if self.0.len() > 4096 {
+            self.0.retain(|_, (at, _)| now.since(*at) < MEMORY / 10);
+        }
+        Ok(())
+    }
+}
+
+/// The number of a sealed packet; requests have none.
+pub(crate) fn number(datagram: &[u8]) -> Option<u64> {
+    let (prefix, rest) = datagram.split_first()?;
+    let (kind, length) = (prefix & 0xf, usize::from(prefix >> 4));
+    if kind == 0 || !(1..=8).contains(&length) {
+        return None;
+    }
+    let mut number = [0; 8];
+    number[..length].copy_from_slice(rest.get(..length)?);
+    Some(u64::from_le_bytes(number))
+}

@@ -1,0 +1,150 @@
+//! What a seed means: who takes part, what they do, and what goes wrong when.
+
+mod fault;
+mod workload;
+
+use std::time::Duration;
+
+use netstream::transport::Mono;
+
+pub use self::fault::{Attack, Effect, Fault, Toward};
+pub(crate) use self::workload::CHANNELS;
+pub use self::workload::Workload;
+use crate::dice::Dice;
+
+/// How much of the product takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// The protocol cores of UDP: [`Server`](netstream::transport::Server) and
+    /// [`Client`](netstream::transport::Client).
+    L1,
+    /// Whole Bevy Apps with [`NetworkStreamPlugin`](netstream::NetworkStreamPlugin).
+    L2,
+}
+
+impl Level {
+    /// `"l1"` or `"l2"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+        }
+    }
+}
+
+/// How long the network is well at the end of a run that heals.
+const HEALTHY: Duration = Duration::from_secs(40);
+
+/// Everything about a run that its seed decides beforehand.
+///
+/// Swarm testing: each seed switches a random subset of faults on and draws each intensity, so that extremes meet, and
+/// calm runs exist. [`Cut`] takes parts away again.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What all else comes from.
+    pub seed: u64,
+    /// Cores or Apps.
+    pub level: Level,
+    /// How long it runs.
+    pub length: Duration,
+    /// From here on there are no faults, everybody wants to be connected, and liveness must hold. `None`: the run ends in
+    /// the middle of things.
+    pub heals_at: Option<Mono>,
+    /// How many servers.
+    pub servers: usize,
+    /// How many clients.
+    pub clients: usize,
+    /// What goes wrong. The places in this list are what [`Cut::faults`] names.
+    pub faults: Vec<Fault>,
+    /// What the nodes do.
+    pub workload: Workload,
+}
+
+/// What is left out of a plan, to see whether a failure needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// The faults that stay, by their place in the full plan; `None` for all.
+    pub faults: Option<Vec<usize>>,
+    /// The most clients.
+    pub clients: Option<usize>,
+    /// The most time, if the run does not heal.
+    pub length: Option<Duration>,
+}
+
+impl Cut {
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Plan {
+    /// What `seed` means at `level`, for runs of `length` unless they need longer to heal.
+    pub fn new(seed: u64, level: Level, length: Duration) -> Self {
+        let mut dice = Dice::new(seed, "plan", 0);
+        let heals = dice.chance(0.4);
+        let most = match level {
+            Level::L1 => 24.0,
+            Level::L2 => 6.0,
+        };
+        let clients = dice.magnitude(1.0..=most).round() as usize;
+        let servers = if level == Level::L1 && dice.chance(0.2) { 2 } else { 1 };
+        // Half of a run that heals is trouble.
+        let (heals_at, length) = match heals {
+            true => (Some(Mono::ZERO + length / 2), length / 2 + HEALTHY),
+            false => (None, length),
+        };
+        let trouble = heals_at.unwrap_or(Mono::ZERO + length);
+        Self {
+            seed,
+            level,
+            length,
+            heals_at,
+            servers,
+            clients,
+            faults: fault::draw(seed, level, trouble, clients, servers),
+            workload: Workload::draw(seed, level, clients),
+        }
+    }
+
+    /// The same with parts left out.
+    #[must_use]
+    pub fn cut(mut self, cut: &Cut) -> Self {
+        if let Some(kept) = &cut.faults {
+            let all = std::mem::take(&mut self.faults);
+            self.faults = kept.iter().filter_map(|&place| all.get(place).cloned()).collect();
+        }
+        if let Some(clients) = cut.clients {
+            self.clients = self.clients.min(clients);
+        }
+        if let Some(length) = cut.length
+            && self.heals_at.is_none()
+        {
+            self.length = self.length.min(length);
+        }
+        self
+    }
+
+    /// Whether the network is well at `now`, and stays so.
+    pub fn is_healthy(&self, now: Mono) -> bool {
+        self.heals_at.is_some_and(|healed| now >= healed)
+    }
+
+    /// The longest that a datagram travels that was not held by somebody on purpose.
+    pub fn longest_travel(&self) -> Duration {
+        let slowest = self.faults.iter().map(|fault| match fault.effect {
+            Effect::Delay { base, jitter } => base + jitter,
+            Effect::Reorder { hold, .. } => hold,
+            Effect::Duplicate { after, .. } => after,
+            Effect::Rate { queue, .. } => queue,
+            Effect::Clog { .. } => fault.length,
+            _ => Duration::ZERO,
+        });
+        self.workload.latency * 2 + slowest.sum::<Duration>()
+    }
+
+    /// Whether somebody repeats what others have sent.
+    pub fn has_replays(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.effect, Effect::Attack { .. }))
+    }
+}

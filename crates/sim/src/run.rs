@@ -1,0 +1,105 @@
+//! One seed: run it, run it again, make it smaller.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::invariant::{Invariant, Violation};
+use crate::journal::Journal;
+use crate::l1::Cores;
+use crate::l2::Apps;
+use crate::plan::{Cut, Level, Plan};
+use crate::stage::{Cast, Stage};
+use crate::tally::Tally;
+
+/// What came of one run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Of this seed.
+    pub seed: u64,
+    /// A digest of everything that happened.
+    pub hash: u64,
+    /// How many things happened.
+    pub entries: u64,
+    /// How much time passed in there.
+    pub virtual_time: Duration,
+    /// Datagrams that nodes sent.
+    pub datagrams: u64,
+    /// Faults by kind: packets that were hit, nodes that were.
+    pub injected: Tally,
+    /// Rare situations that were reached.
+    pub sometimes: Tally,
+    /// The first invariant that did not hold.
+    pub violation: Option<Violation>,
+    /// The last entries of the log, where they were kept.
+    pub trace: Vec<String>,
+}
+
+/// How much of a run is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// Only the hash.
+    Hash,
+    /// The last entries, to be shown beside a failure.
+    Last,
+    /// Everything goes to standard output.
+    Print,
+}
+
+/// What is run: a seed and how it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Everything comes from it.
+    pub seed: u64,
+    /// Cores or Apps.
+    pub level: Level,
+    /// How long runs are unless they need longer to heal.
+    pub length: Duration,
+    /// What is left out.
+    pub cut: Cut,
+}
+
+impl Case {
+    /// The whole run of a seed.
+    pub fn new(seed: u64, level: Level, length: Duration) -> Self {
+        Self { seed, level, length, cut: Cut::default() }
+    }
+
+    /// What the seed means.
+    pub fn plan(&self) -> Plan {
+        Plan::new(self.seed, self.level, self.length).cut(&self.cut)
+    }
+
+    /// Runs it.
+    pub fn run(&self, trace: Trace) -> Outcome {
+        let journal = match trace {
+            Trace::Hash => Journal::silent(),
+            Trace::Last => Journal::tracing(false),
+            Trace::Print => Journal::tracing(true),
+        };
+        let plan = self.plan();
+        match self.level {
+            Level::L1 => play(Stage::new(plan.clone(), Cores::new(plan, journal))),
+            Level::L2 => play(Stage::new(plan.clone(), Apps::new(plan, journal))),
+        }
+    }
+
+    /// Runs it twice and says what differs, as an outcome that violates I42.
+    pub fn run_twice(&self) -> Outcome {
+        let (mut first, second) = (self.run(Trace::Hash), self.run(Trace::Hash));
+        if (first.hash, first.entries) != (second.hash, second.entries) && first.violation.is_none() {
+            let what = format!("{:016x} ({}) and {:016x} ({})", first.hash, first.entries, second.hash, second.entries);
+            let at = netstream::transport::Mono::ZERO + first.virtual_time;
+            first.violation = Some(Violation { invariant: Invariant::I42, at, what });
+        }
+        first
+    }
+}
+
+fn play<C: Cast>(mut stage: Stage<C>) -> Outcome {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| stage.run())) {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without text");
+        stage.condemn(Invariant::I37, text.to_owned());
+    }
+    stage.outcome()
+}

@@ -1,0 +1,93 @@
+//! The slice of the simulation that every change runs.
+
+use std::time::Duration;
+
+use netstream_sim::{Case, Cut, Effect, Level, Plan, Report, Trace, shrink};
+
+const SHORT: Duration = Duration::from_secs(20);
+
+/// Runs seeds until the first failure, which is shown.
+fn run(level: Level, seeds: std::ops::Range<u64>) -> Report {
+    let mut report = Report::new(level);
+    for seed in seeds {
+        let case = Case::new(seed, level, SHORT);
+        if let Some(violation) = report.run(&case).violation {
+            let trace = case.run(Trace::Last).trace.join("\n");
+            panic!("{} seed {seed}: {violation}\n{trace}", level.name());
+        }
+    }
+    report
+}
+
+#[test]
+fn cores_keep_every_rule_whatever_happens() {
+    let report = run(Level::L1, 1_000_000..1_000_300);
+    assert!(report.datagrams > 100_000, "a simulation that does nothing shows nothing: {report}");
+}
+
+#[test]
+fn apps_keep_every_rule_whatever_happens() {
+    let report = run(Level::L2, 1_000_000..1_000_100);
+    assert!(report.datagrams > 10_000, "a simulation that does nothing shows nothing: {report}");
+}
+
+#[test]
+fn a_seed_is_the_same_run_every_time_and_no_other_seed_is() {
+    for level in [Level::L1, Level::L2] {
+        let hash = |seed| Case::new(seed, level, SHORT).run(Trace::Hash).hash;
+        assert_eq!(hash(7), hash(7));
+        assert_ne!(hash(7), hash(8));
+    }
+}
+
+#[test]
+fn watching_a_run_does_not_change_it() {
+    let case = Case::new(11, Level::L1, SHORT);
+    let (silent, traced) = (case.run(Trace::Hash), case.run(Trace::Last));
+    assert_eq!((silent.hash, silent.entries), (traced.hash, traced.entries));
+    assert!(!traced.trace.is_empty());
+}
+
+#[test]
+fn leaving_a_fault_out_leaves_the_others_as_they_were() {
+    let full = (0..).map(|seed| Plan::new(seed, Level::L1, SHORT)).find(|plan| plan.faults.len() > 4).unwrap();
+    let cut = Cut { faults: Some(vec![0, 3]), clients: Some(1), length: None };
+    let smaller = full.clone().cut(&cut);
+    assert_eq!(smaller.faults, [full.faults[0].clone(), full.faults[3].clone()]);
+    assert_eq!(smaller.clients, 1);
+}
+
+#[test]
+fn all_kinds_of_faults_are_drawn() {
+    let mut names = std::collections::BTreeSet::new();
+    for seed in 0..300 {
+        names.extend(Plan::new(seed, Level::L1, SHORT).faults.iter().map(|fault| fault.effect.name()));
+    }
+    assert_eq!(names.len(), 30, "{names:?}");
+}
+
+#[test]
+fn calm_runs_exist_and_so_do_storms() {
+    let plans: Vec<_> = (0..200).map(|seed| Plan::new(seed, Level::L1, SHORT)).collect();
+    assert!(plans.iter().any(|plan| plan.faults.is_empty()));
+    assert!(plans.iter().any(|plan| plan.faults.len() > 15));
+    assert!(plans.iter().any(|plan| plan.heals_at.is_some()) && plans.iter().any(|plan| plan.heals_at.is_none()));
+}
+
+#[test]
+fn what_does_not_fail_is_not_made_smaller() {
+    let case = Case::new(3, Level::L1, Duration::from_secs(2));
+    let shrunk = shrink(&case, netstream_sim::Invariant::I19, 3);
+    assert_eq!(shrunk.case, case);
+    assert!(shrunk.runs <= 3);
+}
+
+#[test]
+fn faults_end_before_the_network_is_well() {
+    for seed in 0..200 {
+        let plan = Plan::new(seed, Level::L1, SHORT);
+        let Some(healed) = plan.heals_at else { continue };
+        let late = plan.faults.iter().find(|fault| fault.end() > healed && !matches!(fault.effect, Effect::PortChange));
+        assert_eq!(late, None);
+    }
+}
