@@ -71,7 +71,7 @@ impl Workload {
         let rate = |dice: &mut Dice| match dice.number(0..=99) {
             0..50 => 0.0,
             50..92 => dice.magnitude(0.1..=fast),
-            _ => dice.magnitude(fast..=fast * 20.0),
+            _ => dice.magnitude(fast..=fast * 40.0),
         };
         let rates = |dice: &mut Dice| std::array::from_fn(|_| rate(dice));
         Self {
