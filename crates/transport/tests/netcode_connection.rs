@@ -26,7 +26,7 @@ fn a_client_connects_in_two_round_trips() {
     let kinds: Vec<_> = world.log.iter().map(Datagram::kind).take(4).collect();
     assert_eq!(kinds, [0, 2, 3, 4]);
     let sizes: Vec<_> = world.log.iter().map(|datagram| datagram.bytes.len()).take(3).collect();
-    assert_eq!(sizes, [1078, 333, 326]);
+    assert_eq!(sizes, [1078, 333, 331]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::counters::{Counter, Counters};
 use super::packet::{self, CHALLENGE_BODY, Header, KEEP_ALIVE_BODY, Malformed, PacketType};
-use super::session::Session;
+use super::session::{Session, first_number};
 use super::table::AddressKey;
 use super::token::{ConnectToken, IssueRequest};
 use super::{
@@ -150,8 +150,8 @@ enum State {
 }
 
 impl Client {
-    /// A client that starts to connect `now`. `random` is the source of its session keys where it issues its own tokens,
-    /// and must be fit for that in production.
+    /// A client that starts to connect `now`. `random` is the source of its session keys where it issues its own tokens, and
+    /// of its first sequence number where it does not; it must be fit for that in production.
     pub fn new(config: ClientConfig, limits: &Limits, random: &mut dyn Random, now: Now) -> Result<Self, StartError> {
         let mut addresses = config.addresses;
         if addresses.is_empty() {
@@ -163,11 +163,12 @@ impl Client {
         }
         addresses.truncate(MAX_ADDRESSES);
         let mut random = Drbg::new(random);
-        let token = match &config.credentials {
-            Credentials::Token(token) => token.clone(),
-            own => Box::new(issue(own, &addresses, limits, &mut random, now).ok_or(StartError::NoAddress)?),
+        let (token, first) = match &config.credentials {
+            Credentials::Token(token) => (token.clone(), first_number(&mut random)),
+            // Its keys are new, and nobody else's.
+            own => (Box::new(issue(own, &addresses, limits, &mut random, now).ok_or(StartError::NoAddress)?), 0),
         };
-        let session = Session::new(token.protocol_id, &token.client_to_server, &token.server_to_client, 0, now.mono);
+        let session = Session::new(token.protocol_id, &token.client_to_server, &token.server_to_client, first, now.mono);
         Ok(Self {
             credentials: config.credentials,
             addresses,

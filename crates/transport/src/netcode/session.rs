@@ -7,14 +7,21 @@ use std::ops::Range;
 use super::counters::Counter;
 use super::packet::{self, Header, KEEP_ALIVE_BODY, PacketType};
 use super::replay::ReplayWindow;
-use crate::Mono;
 use crate::crypto::{Aead, Cipher, Key};
+use crate::{Mono, Random};
 
 /// The largest body that a peer may send; we send less ([`MAX_BODY`](super::MAX_BODY)).
 const MAX_BODY_IN: usize = 1200;
 
 /// Forgeries after which a key is no longer trusted (RFC 9001, section 6.6).
 const FORGERY_LIMIT: u64 = 1 << 36;
+
+/// Where the numbers of a direction start if its key may be used again elsewhere: a token can be shown in a second attempt,
+/// by another process, or to another server with another clock, and none of them knows what the others have sent (H3, P6).
+/// Below 2^48, six bytes on the wire: two attempts of `n` packets each meet with a probability of `n` / 2^47.
+pub(crate) fn first_number(random: &mut dyn Random) -> u64 {
+    random.u64() >> 16
+}
 
 /// What both ends of a connection do with packets of types 4, 5 and 6.
 #[derive(Debug)]

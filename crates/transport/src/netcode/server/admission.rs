@@ -11,16 +11,13 @@ use super::{Event, IdentityPolicy, Outgoing, PARTING, Server, Slot};
 use crate::netcode::counters::Counter;
 use crate::netcode::packet::Header;
 use crate::netcode::pending::{Handshake, Inserted};
-use crate::netcode::session::Session;
+use crate::netcode::session::{Session, first_number};
 use crate::netcode::table::AddressKey;
 use crate::netcode::{GOODBYE_LIFE, token_timeout};
-use crate::{ConnectionId, DisconnectCode, DisconnectReason, Identity, Mono, Now, Wall};
+use crate::{ConnectionId, DisconnectCode, DisconnectReason, Identity, Mono, Now};
 
 /// Denials that wait to be sent. More are not worth it: the client asks again in 100 ms.
 const MAX_DENIALS: usize = 64;
-
-/// 2025-01-01, in seconds since the Unix epoch: what sequence numbers of connections count from (H3).
-const EPOCH: u64 = 1_735_689_600;
 
 impl Server {
     /// A connection request, in the order of the design; a failure is one counter and nothing else.
@@ -154,7 +151,7 @@ impl Server {
             handshake.protocol_id,
             &handshake.server_to_client,
             &handshake.client_to_server,
-            first_sequence(now.wall),
+            first_number(&mut self.random),
             now.mono,
         );
         let connection = Connection::new(handshake.address, session, token_timeout(handshake.timeout), identity);
@@ -192,24 +189,5 @@ impl Server {
         self.live_high_water = self.live_high_water.max(self.live);
         self.counters.add(Counter::Accepted);
         self.events.push_back(Event::Accepted { connection: id, address });
-    }
-}
-
-/// Where the numbers of a connection start: later connections start above everything that earlier ones can have used
-/// at a million packets per second, even under the same keys on another server (H3).
-fn first_sequence(now: Wall) -> u64 {
-    // Below 2^62 for the next 139 000 years.
-    now.as_unix().saturating_sub(EPOCH).min((1 << 42) - 1) << 20
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sequence_floors_grow_with_the_clock_and_stay_below_those_of_challenges() {
-        assert_eq!(first_sequence(Wall::from_unix(0)), 0);
-        assert_eq!(first_sequence(Wall::from_unix(EPOCH + 1)), 1 << 20);
-        assert!(first_sequence(Wall::from_unix(u64::MAX)) < 1 << 62);
     }
 }

@@ -22,6 +22,7 @@ use super::packet::{self, Header, Malformed, PacketType};
 use super::pending::HandshakeId;
 use super::table::{AddressKey, KeyedMap, KeyedState};
 use super::{Farewell, GOODBYE_LIFE, KeyRing, Transmit};
+use crate::crypto::Drbg;
 use crate::limits::Limits;
 use crate::{ConnectionId, DisconnectCode, DisconnectReason, Identity, Mono, Now, Random};
 
@@ -55,6 +56,7 @@ pub struct Server {
     outbox: VecDeque<Outgoing>,
     events: VecDeque<Event>,
     counters: Counters,
+    random: Drbg,
     ticks: u64,
     /// Datagrams that were not an authentic packet of a connection.
     strangers: u64,
@@ -94,6 +96,7 @@ impl Server {
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::new(),
+            random: Drbg::new(random),
             ticks: 0,
             strangers: 0,
         }
