@@ -1,7 +1,7 @@
 //! A server with players under a flood of garbage from another process: what a tick costs, who stays, who gets in.
 //!
 //! ```text
-//! cargo run --release -p netstream-driver --example flood -- [DATAGRAMS_PER_SECOND [SECONDS [PLAYERS]]]
+//! cargo run --release -p netstream-driver --example flood -- [DATAGRAMS_PER_SECOND [SECONDS [PLAYERS [fitting]]]]
 //! ```
 //!
 //! 100 000 per second, 15 s and 64 players unless something else is said. The server ticks 60 times a second, and the
@@ -12,7 +12,8 @@
 //!
 //! The players run on a thread of their own, the flood is a process: a copy of this program. Garbage comes from 64
 //! addresses (on Linux) and is of four kinds in equal shares: noise, headers of packets that fit, connection requests
-//! with random tokens, and datagrams of 0 to 20 bytes.
+//! with random tokens, and datagrams of 0 to 20 bytes. With `fitting` it is only the second and the third: what no filter
+//! that does not know the players can tell from theirs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -36,7 +37,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: u64| arguments.get(at).map_or(default, |text| text.parse().expect("a number"));
     if arguments.first().is_some_and(|first| first == "--flooder") {
-        return flood(arguments[1].parse().expect("an address"), number(2, 0), number(3, 0));
+        let fitting = arguments.get(4).is_some_and(|kind| kind == "fitting");
+        return flood(arguments[1].parse().expect("an address"), number(2, 0), number(3, 0), fitting);
     }
     let (rate, seconds, players) = (number(0, 100_000), number(1, 15), number(2, 64) as usize);
 
@@ -57,7 +59,7 @@ fn main() {
     let own = std::env::current_exe().expect("this program has a path");
     let at = server.address.to_string();
     let mut flooder = Command::new(own);
-    flooder.args(["--flooder", &at, &rate.to_string(), &(seconds + 1).to_string()]);
+    flooder.args(["--flooder", &at, &rate.to_string(), &(seconds + 1).to_string()]).args(arguments.get(3));
     let mut flooder = flooder.spawn().expect("a second process can be started");
     // Not the moment at which it starts.
     server.measure(Duration::from_millis(500), &shared);
@@ -117,6 +119,7 @@ struct Figures {
     late: usize,
     per_second: f64,
     kernel_dropped: u64,
+    shielded: u64,
     dropped: Vec<(&'static str, u64)>,
     joins: u64,
     failed: u64,
@@ -197,6 +200,7 @@ impl Server {
             regular: Quantiles::of(regular),
             per_second: difference("datagrams_received_total") as f64 / start.elapsed().as_secs_f64(),
             kernel_dropped: difference("kernel_dropped_total"),
+            shielded: difference("shielded_total"),
             dropped,
             joins: shared.joined.load(Ordering::Relaxed) - joins,
             failed: shared.failed.load(Ordering::Relaxed) - failed,
@@ -230,11 +234,13 @@ impl std::fmt::Display for Quantiles {
 
 impl Figures {
     fn print(&self, name: &str) {
-        let Self { wall, work, regular, late, per_second, kernel_dropped, joins, failed, slowest_join, heard, .. } =
-            self;
+        let Self { wall, work, regular, late, per_second, kernel_dropped, shielded, .. } = self;
+        let Self { joins, failed, slowest_join, heard, .. } = self;
         println!("{name}: work per tick {work}; with waiting for a processor {wall}");
         println!("  ticks on time: {regular}; {late} came late");
-        println!("  {per_second:.0} datagrams/s arrived, {kernel_dropped} dropped by the kernel");
+        println!(
+            "  {per_second:.0} datagrams/s taken in; {shielded} dropped by the shield, {kernel_dropped} for lack of room"
+        );
         println!("  {:.1} % of the messages to players arrived", heard * 100.0);
         println!("  {joins} joins, the slowest in {slowest_join} ms; {failed} failed");
         for (name, count) in &self.dropped {
@@ -328,7 +334,7 @@ impl Crowd {
 }
 
 /// Sends garbage at an even pace for so many seconds.
-fn flood(to: SocketAddr, per_second: u64, seconds: u64) {
+fn flood(to: SocketAddr, per_second: u64, seconds: u64, fitting: bool) {
     let mut random = SeededRandom::new(0xf100d);
     let buffers = BufferSizes { receive: 1 << 16, send: 8 << 20 };
     let mut sockets: Vec<_> = (0..SOURCES)
@@ -347,11 +353,11 @@ fn flood(to: SocketAddr, per_second: u64, seconds: u64) {
             let socket = (sent / 16) as usize % sockets.len();
             for _ in 0..16 {
                 random.fill(&mut garbage[..64]);
-                let length = match random.below(4) {
+                let length = match if fitting { 1 + random.below(2) } else { random.below(4) } {
                     0 => random.below(1200) as usize,
                     1 => {
-                        garbage[0] = 0x80 | (3 + random.below(4) as u8);
-                        18 + random.below(1182) as usize
+                        garbage[0] = 0x80 | if fitting { 5 } else { 3 + random.below(4) as u8 };
+                        26 + random.below(1174) as usize
                     }
                     2 => {
                         garbage[0] = 0;

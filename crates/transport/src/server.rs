@@ -150,7 +150,7 @@ impl Server {
         self.netcode.strangers()
     }
 
-    /// Strangers have had their share of time: until the next [`tick`](Self::tick) nothing of theirs is decrypted.
+    /// Strangers have had their share of time: until the next [`tick`](Self::tick) none of their tokens is opened.
     pub fn spend_on_strangers(&mut self) {
         self.netcode.spend_on_strangers();
     }

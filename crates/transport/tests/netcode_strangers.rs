@@ -1,4 +1,4 @@
-//! Strangers have had their share of time: nothing of theirs is looked at until the next tick, and players notice nothing.
+//! Strangers have had their share of time: no token is opened until the next tick, and players notice nothing.
 
 mod netcode_support;
 
@@ -28,4 +28,19 @@ fn strangers_whose_time_is_spent_wait_for_the_next_tick() {
     world.run(Duration::from_millis(500));
     assert!(world.client(2).client.is_connected(), "asked again, and let in");
     assert!(world.server().payloads.iter().any(|(_, body)| body == b"still playing"));
+}
+
+#[test]
+fn who_has_shown_a_token_is_heard_though_strangers_have_had_their_time() {
+    let mut world = World::with_server(1);
+    let token = world.token(1);
+    world.connect(client_address(1), &token);
+    for _ in 0..20 {
+        world.run(STEP);
+        // Only the very first request comes in time.
+        if world.counter(Counter::Challenged) > 0 {
+            world.server().server.spend_on_strangers();
+        }
+    }
+    assert!(world.client(1).client.is_connected());
 }

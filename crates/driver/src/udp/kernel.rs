@@ -14,6 +14,7 @@ use std::os::fd::AsRawFd;
 use socket2::Socket;
 
 use super::outbox::Outbox;
+use super::shield;
 use super::socket::{Batch, for_family};
 
 /// Buffers per receiving call.
@@ -199,15 +200,37 @@ impl Batched {
         Ok(runs.iter().take(sent).sum())
     }
 
-    /// How many datagrams the kernel has dropped because the receive buffer was full.
+    /// How many datagrams the kernel has dropped: the receive buffer was full, or the shield was up.
     pub(super) fn dropped(&self, socket: &Socket) -> u64 {
         memory(socket).map_or(0, |figures| figures[libc::SK_MEMINFO_DROPS as usize].into())
     }
 
-    /// Whether a quarter of the receive buffer is taken, or nobody knows.
+    /// Has the kernel drop what no client ever sends, or stops that. What it drops counts as [`dropped`](Self::dropped).
+    pub(super) fn shield(&mut self, socket: &Socket, up: bool) -> io::Result<()> {
+        // The program knows single datagrams, so nothing may be joined while it is in force.
+        set(socket, libc::SOL_UDP, libc::UDP_GRO, i32::from(!up))?;
+        if !up {
+            return set(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0);
+        }
+        let mut program = shield::program();
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: the kernel copies the lines that `program` points at, which are there until the end of this function.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Whether half of the receive buffer is taken, or nobody knows.
     pub(super) fn is_crowded(&self, socket: &Socket) -> bool {
         memory(socket).is_none_or(|figures| {
-            figures[libc::SK_MEMINFO_RMEM_ALLOC as usize] >= figures[libc::SK_MEMINFO_RCVBUF as usize] / 4
+            figures[libc::SK_MEMINFO_RMEM_ALLOC as usize] >= figures[libc::SK_MEMINFO_RCVBUF as usize] / 2
         })
     }
 }

@@ -18,6 +18,8 @@ mod outbox;
 mod port;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
+#[cfg(target_os = "linux")]
+mod shield;
 mod socket;
 
 pub use config::{Access, DEFAULT_PROTOCOL_ID, UdpConfig};

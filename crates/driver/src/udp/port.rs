@@ -12,6 +12,13 @@ use crate::link::{LinkSimulator, Route};
 /// The most datagrams that one update takes in. Four for each of the most connections that a server may have.
 const MAX_DATAGRAMS: usize = 65_536;
 
+/// Datagrams of strangers in one update from which on it is a flood: 8000 per second at 60 Hz, ten times what all clients
+/// that join at once send.
+const FLOOD: u32 = 128;
+
+/// How long the shield is up then, until it is seen whether the flood goes on.
+const SHIELDED: Duration = Duration::from_secs(10);
+
 /// How long one update takes datagrams in at a stretch; what is left waits in the kernel for the next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
@@ -27,11 +34,13 @@ pub(super) struct Port<S> {
     outbox: Outbox,
     /// Tells the sockets of one driver apart.
     number: u64,
+    /// When the shield goes down.
+    shielded_until: Option<Mono>,
 }
 
 impl<S: DatagramSocket> Port<S> {
     pub(super) fn new(socket: S, number: u64) -> Self {
-        Self { socket, outbox: Outbox::new(), number }
+        Self { socket, outbox: Outbox::new(), number, shielded_until: None }
     }
 
     /// Takes in what has arrived. `handle` also hears whether strangers have had their time, and says whether a datagram
@@ -43,8 +52,25 @@ impl<S: DatagramSocket> Port<S> {
         budget: Budget,
         handle: &mut dyn FnMut(SocketAddr, &mut [u8], bool) -> bool,
     ) {
+        if self.shielded_until.take_if(|until| now >= *until).is_some() {
+            self.socket.shield(false);
+        }
+        if self.take_in(now, simulator, budget, handle) >= FLOOD && self.shielded_until.is_none() {
+            self.shielded_until = Some(now + SHIELDED);
+            self.socket.shield(true);
+        }
+    }
+
+    /// Returns how many datagrams were of strangers.
+    fn take_in(
+        &mut self,
+        now: Mono,
+        simulator: Option<&mut LinkSimulator>,
+        budget: Budget,
+        handle: &mut dyn FnMut(SocketAddr, &mut [u8], bool) -> bool,
+    ) -> u32 {
         let mut simulator = simulator.filter(|simulator| !simulator.incoming.is_transparent());
-        let mut datagrams = 0;
+        let (mut datagrams, mut all_strangers) = (0, 0);
         let start = budget.time.map(|time| (Instant::now(), time));
         let mut batch_start = start.map(|(start, _)| start);
         let mut for_strangers = Duration::ZERO;
@@ -58,8 +84,9 @@ impl<S: DatagramSocket> Port<S> {
                 }
             });
             datagrams += batch.datagrams;
+            all_strangers += strangers;
             if !batch.more || datagrams >= MAX_DATAGRAMS {
-                return;
+                return all_strangers;
             }
             let (Some((start, time)), Some(batch_start)) = (start, &mut batch_start) else { continue };
             let now = Instant::now();
@@ -69,7 +96,7 @@ impl<S: DatagramSocket> Port<S> {
             *batch_start = now;
             let enough = for_strangers >= budget.strangers && !self.socket.is_crowded();
             if enough || now - start >= time {
-                return;
+                return all_strangers;
             }
         }
     }
@@ -135,5 +162,63 @@ impl<S: DatagramSocket> Port<S> {
 
     pub(super) fn stats(&self) -> SocketStats {
         self.socket.stats()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::udp::Batch;
+
+    /// A socket at which so many datagrams arrive for every `receive`.
+    struct Crowd {
+        count: usize,
+        shield: Vec<bool>,
+    }
+
+    impl DatagramSocket for Crowd {
+        fn local_addr(&self) -> SocketAddr {
+            ([127, 0, 0, 1], 1).into()
+        }
+
+        fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
+            for _ in 0..self.count {
+                deliver(([127, 0, 0, 1], 2).into(), &mut [1, 2, 3]);
+            }
+            Batch { datagrams: self.count, more: false }
+        }
+
+        fn send(&mut self, _: &mut Outbox) {}
+
+        fn shield(&mut self, up: bool) {
+            self.shield.push(up);
+        }
+
+        fn stats(&self) -> SocketStats {
+            SocketStats::default()
+        }
+    }
+
+    /// What becomes of the shield while, each second, so many datagrams come from strangers, or from players.
+    fn shield(counts: &[usize], strangers: bool) -> Vec<bool> {
+        let mut port = Port::new(Crowd { count: 0, shield: Vec::new() }, 1);
+        let budget = Budget { time: None, strangers: Duration::MAX };
+        for (second, count) in counts.iter().enumerate() {
+            port.socket.count = *count;
+            let now = Mono::from_nanos(second as u64 * 1_000_000_000);
+            port.receive(now, None, budget, &mut |_, _, _| !strangers);
+        }
+        port.socket.shield
+    }
+
+    #[test]
+    fn a_flood_of_strangers_raises_the_shield_for_ten_seconds() {
+        let flood = FLOOD as usize;
+        assert_eq!(shield(&[flood - 1; 30], true), []);
+        assert_eq!(shield(&[flood * 10; 30], false), [], "players are no flood");
+        let one_second: Vec<_> = (0..30).map(|second| if second == 3 { flood } else { 5 }).collect();
+        assert_eq!(shield(&one_second[..13], true), [true]);
+        assert_eq!(shield(&one_second, true), [true, false]);
+        assert_eq!(shield(&[flood; 12], true), [true, false, true], "still there: up again at once");
     }
 }

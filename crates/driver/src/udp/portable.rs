@@ -76,6 +76,11 @@ impl Batched {
         0
     }
 
+    /// There is no such thing everywhere.
+    pub(super) fn shield(&mut self, _socket: &Socket, _up: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The system does not tell how much waits, so it may be a lot.
     pub(super) fn is_crowded(&self, _socket: &Socket) -> bool {
         true

@@ -46,6 +46,10 @@ pub trait DatagramSocket: Send + Sync + 'static {
         false
     }
 
+    /// Asks the system to drop, unseen, what no client ever sends to a server, for as long as the shield is up. A socket
+    /// that cannot does nothing.
+    fn shield(&mut self, _up: bool) {}
+
     /// What happened so far.
     fn stats(&self) -> SocketStats;
 }
@@ -113,6 +117,9 @@ stats! {
     receive_calls = "receive_calls_total";
     /// Datagrams that the kernel dropped because the receive buffer was full; 0 where it does not tell.
     kernel_dropped = "kernel_dropped_total";
+    /// Datagrams that the kernel dropped while a flood of strangers had the shield up: what no client ever sends, and what
+    /// did not fit into the receive buffer.
+    shielded = "shielded_total";
     /// Datagrams that were cut because they were larger than any of ours; not delivered.
     truncated = "truncated_total";
     /// How often the send buffer was full. The rest waits for the next flush.
@@ -198,6 +205,8 @@ pub struct UdpSocket {
     local: SocketAddr,
     batched: Batched,
     stats: SocketStats,
+    /// What the kernel had dropped when the shield went up.
+    shielded_from: Option<u64>,
 }
 
 impl UdpSocket {
@@ -222,7 +231,12 @@ impl UdpSocket {
             send_buffer: size(socket.send_buffer_size()),
             ..SocketStats::default()
         };
-        Ok(Self { socket, local, batched, stats })
+        Ok(Self { socket, local, batched, stats, shielded_from: None })
+    }
+
+    /// What the kernel has dropped since the shield went up.
+    fn shielded(&self, dropped: u64) -> u64 {
+        self.shielded_from.map_or(0, |from| dropped.saturating_sub(from))
     }
 }
 
@@ -254,7 +268,7 @@ impl DatagramSocket for UdpSocket {
     }
 
     fn send(&mut self, outbox: &mut Outbox) {
-        let Self { socket, batched, stats, local } = self;
+        let Self { socket, batched, stats, local, .. } = self;
         let mut retried = false;
         while !outbox.is_empty() {
             stats.send_calls += 1;
@@ -285,8 +299,19 @@ impl DatagramSocket for UdpSocket {
         self.batched.is_crowded(&self.socket)
     }
 
+    fn shield(&mut self, up: bool) {
+        if self.shielded_from.is_some() == up {
+            return;
+        }
+        let dropped = self.batched.dropped(&self.socket);
+        self.stats.shielded += self.shielded(dropped);
+        self.shielded_from = self.batched.shield(&self.socket, up).is_ok_and(|()| up).then_some(dropped);
+    }
+
     fn stats(&self) -> SocketStats {
-        SocketStats { kernel_dropped: self.batched.dropped(&self.socket), ..self.stats }
+        let dropped = self.batched.dropped(&self.socket);
+        let shielded = self.stats.shielded + self.shielded(dropped);
+        SocketStats { kernel_dropped: dropped.saturating_sub(shielded), shielded, ..self.stats }
     }
 }
 
@@ -402,7 +427,7 @@ mod tests {
         assert!(arrived.iter().map(|(_, bytes)| bytes).eq(pattern.iter().map(|(_, bytes)| bytes)));
         assert_eq!((truncated, batched.dropped(&receiver.socket)), (0, 0));
         // What nobody can tell is taken for the worse.
-        assert!(batched.is_crowded(&receiver.socket));
+        assert!(batched.is_crowded(&receiver.socket) && batched.shield(&receiver.socket, true).is_err());
     }
 
     #[test]
@@ -465,6 +490,78 @@ mod tests {
         let stats = receiver.stats();
         assert!(arrived < 100, "a buffer of {} bytes took all", stats.receive_buffer);
         assert!(stats.kernel_dropped > 0, "{stats:?}");
+    }
+
+    /// Whether a datagram of this length and first byte could be a client's, by `docs/wire.md` §1.6.
+    #[cfg(target_os = "linux")]
+    fn is_possible(first: u8, length: usize) -> bool {
+        let number = usize::from(first >> 4);
+        let Some(body) = length.checked_sub(1 + number + 16) else { return false };
+        match first & 0xf {
+            0 => first == 0 && length == 1078,
+            _ if !(1..=8).contains(&number) => false,
+            3 => body == 308,
+            4 => body == 8,
+            5 => (1..=1200).contains(&body),
+            6 => body == 0,
+            _ => false,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_shield_drops_what_no_client_sends_and_nothing_else() {
+        let mut receiver = open(localhost());
+        let mut sender = open(localhost());
+        receiver.shield(true);
+        let lengths = [1, 2, 17, 18, 23, 25, 26, 27, 31, 33, 326, 331, 333, 1077, 1078, 1079, 1200, 1224, 1225, 1226];
+        let (mut dropped, mut kept) = (1, 0);
+        let mut outbox = Outbox::new();
+        let mut send = |bytes: &[u8]| {
+            // One by one: what is sent together can arrive as one.
+            outbox.push(receiver.local_addr(), bytes);
+            sender.send(&mut outbox);
+            drain(&mut receiver).len()
+        };
+        assert_eq!(send(&[]), 0);
+        for first in 0..=u8::MAX {
+            for length in lengths {
+                let possible = is_possible(first, length);
+                let mut bytes = [0x55; 1300];
+                bytes[0] = first;
+                assert_eq!(send(&bytes[..length]), usize::from(possible), "{length} bytes, the first {first:#x}");
+                kept += u64::from(possible);
+                dropped += u64::from(!possible);
+            }
+        }
+        assert!(kept > 50);
+        let stats = receiver.stats();
+        assert_eq!((stats.received, stats.shielded, stats.kernel_dropped), (kept, dropped, 0));
+        // Down again, everything arrives, and what was dropped stays known.
+        receiver.shield(false);
+        outbox.push(receiver.local_addr(), b"anything");
+        sender.send(&mut outbox);
+        assert_eq!(drain(&mut receiver).len(), 1);
+        assert_eq!(receiver.stats().shielded, dropped);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_sent_at_once_passes_the_shield_as_single_datagrams() {
+        let mut receiver = open(localhost());
+        let mut sender = open(localhost());
+        receiver.shield(true);
+        let mut outbox = Outbox::new();
+        // Five goodbyes and one more of another length behind them leave as one.
+        let mut goodbye = [0x66; 23];
+        for _ in 0..5 {
+            outbox.push(receiver.local_addr(), &goodbye);
+        }
+        goodbye[0] = 0x56;
+        outbox.push(receiver.local_addr(), &goodbye[..22]);
+        sender.send(&mut outbox);
+        assert_eq!(sender.stats().send_calls, 1);
+        assert_eq!(drain(&mut receiver).len(), 6);
     }
 
     #[test]

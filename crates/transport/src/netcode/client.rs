@@ -168,7 +168,8 @@ impl Client {
             // Its keys are new, and nobody else's.
             own => (Box::new(issue(own, &addresses, limits, &mut random, now).ok_or(StartError::NoAddress)?), 0),
         };
-        let session = Session::new(token.protocol_id, &token.client_to_server, &token.server_to_client, first, now.mono);
+        let session =
+            Session::new(token.protocol_id, &token.client_to_server, &token.server_to_client, first, now.mono);
         Ok(Self {
             credentials: config.credentials,
             addresses,

@@ -17,6 +17,8 @@ pub(super) struct Budgets {
     pub(super) tokens_per_address: usize,
     packets_per_tick: u32,
     packets_left: u32,
+    /// No further token is opened in this tick.
+    spent: bool,
     opens: (Bucket, Rate),
     replies: (Bucket, Rate),
     network_replies: (SharedBuckets, Rate),
@@ -31,6 +33,7 @@ impl Budgets {
             tokens_per_address: 0,
             packets_per_tick: 0,
             packets_left: limits.unauthenticated_packets,
+            spent: false,
             opens: (Bucket::default(), none),
             replies: (Bucket::default(), none),
             network_replies: (SharedBuckets::new(NETWORK_PLACES, random), none),
@@ -55,11 +58,12 @@ impl Budgets {
     /// A new tick begins.
     pub(super) fn tick(&mut self) {
         self.packets_left = self.packets_per_tick;
+        self.spent = false;
     }
 
-    /// Nothing more is looked at closely in this tick.
+    /// No further token is opened in this tick. Responses go on: only who has shown a good token can have us look at one.
     pub(super) fn spend(&mut self) {
-        self.packets_left = 0;
+        self.spent = true;
     }
 
     /// Takes one packet that is looked at closely.
@@ -72,7 +76,7 @@ impl Budgets {
     /// Takes the decryption of one token.
     pub(super) fn take_open(&mut self, now: Mono) -> bool {
         let (opens, rate) = &mut self.opens;
-        if !opens.has(now, rate, 1) || !self.take_packet() {
+        if self.spent || !opens.has(now, rate, 1) || !self.take_packet() {
             return false;
         }
         let (opens, rate) = &mut self.opens;

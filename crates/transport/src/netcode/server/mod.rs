@@ -121,7 +121,7 @@ impl Server {
         self.strangers
     }
 
-    /// Strangers have had their share of time: until the next [`tick`](Self::tick) nothing of theirs is decrypted. For
+    /// Strangers have had their share of time: until the next [`tick`](Self::tick) none of their tokens is opened. For
     /// whoever has a clock; the machine itself limits their number only.
     pub fn spend_on_strangers(&mut self) {
         self.handshakes.budgets.spend();
