@@ -131,6 +131,22 @@ fn in_process_a_client_is_one_tick_ahead_and_no_command_is_missing() {
     assert_no_clock_ran_backwards(&game);
 }
 
+/// Where frames take longer than ticks an update of the server runs several of these at times, and all need their commands.
+#[test]
+fn in_process_no_command_is_missing_at_any_frame_rate() {
+    for step in [7, 13, 17, 20, 30, 50, 100] {
+        let mut game = game(Link { scheme: Scheme::Ipc, profile: LinkProfile::PERFECT });
+        game.step = millis(step);
+        game.run(millis(1000));
+        let (late, before) = (game.arrivals().late, game.server_log().applied.len());
+        game.run(millis(6000));
+        let applied = game.server_log().applied.len() - before;
+        assert!((359..=361).contains(&applied), "{applied} in updates of {step} ms");
+        assert_eq!(game.arrivals().late, late, "in updates of {step} ms");
+        assert_no_clock_ran_backwards(&game);
+    }
+}
+
 #[test]
 fn clocks_go_forward_on_every_network_also_when_it_changes() {
     for link in Link::all() {

@@ -29,12 +29,11 @@ impl History {
         self.entries.back().is_some_and(|entry| entry.sends == 0)
     }
 
-    /// How many of the newest belong in the packet of `tick`: those that were in no packet yet, and at most `spare` of
-    /// those that were in less than `redundancy`.
-    pub(crate) fn due(&self, tick: Tick, redundancy: usize, spare: usize) -> usize {
-        let unsent = self.entries.iter().rev().take_while(|entry| entry.sends == 0).count();
-        let wanted = |entry: &&Entry| entry.sends < redundancy && tick.since(entry.tick) < WINDOW_BEFORE;
-        self.entries.iter().rev().take_while(wanted).count().min(unsent + spare)
+    /// How many of the newest belong in the packet of `tick`: those that were in less than `copies` packets, of which
+    /// the server still takes them. An older one was in no fewer packets than a newer one.
+    pub(crate) fn due(&self, tick: Tick, copies: usize) -> usize {
+        let wanted = |entry: &&Entry| entry.sends < copies && tick.since(entry.tick) < WINDOW_BEFORE;
+        self.entries.iter().rev().take_while(wanted).count()
     }
 
     /// The newest `count` were in a packet.
@@ -80,7 +79,7 @@ mod tests {
             if now < 50 && now % 3 != 0 {
                 history.push(tick, Vec::new());
             }
-            let due = history.due(tick, 4, 3);
+            let due = history.due(tick, 4);
             for (tick, _) in history.iter().take(due) {
                 *seen.entry(tick).or_insert(0) += 1;
             }
@@ -90,15 +89,34 @@ mod tests {
         assert!(seen.values().all(|&packets| packets == 4), "{seen:?}");
     }
 
+    /// An update that runs several ticks sends them in one packet; that must not push the copies of others out.
     #[test]
-    fn what_was_never_sent_is_due_without_any_room_to_spare() {
+    fn commands_of_updates_with_several_ticks_are_due_in_as_many_packets_as_others() {
+        let mut history = History::default();
+        let mut seen = std::collections::HashMap::new();
+        let mut now = 0;
+        for ticks in [1, 1, 2, 1, 3, 3, 3, 1, 1, 8, 1, 0, 0, 0] {
+            for _ in 0..ticks {
+                now += 1;
+                history.push(Tick::new(now), Vec::new());
+            }
+            let due = history.due(Tick::new(now), 4);
+            history.iter().take(due).for_each(|(tick, _)| *seen.entry(tick).or_insert(0) += 1);
+            history.sent(due);
+        }
+        assert_eq!(seen.len(), 25);
+        assert!(seen.values().all(|&packets| packets == 4), "{seen:?}");
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_copies_what_was_never_sent_is_due_all_the_same() {
         let mut history = History::default();
         (0..3).for_each(|tick| history.push(Tick::new(tick), Vec::new()));
         history.sent(3);
         history.push(Tick::new(3), Vec::new());
         assert!(history.has_unsent());
-        assert_eq!(history.due(Tick::new(3), 4, 0), 1);
-        assert_eq!(history.due(Tick::new(3), 4, 2), 3);
-        assert_eq!(history.due(Tick::new(65), 4, 3), 2, "the others are of no use any more");
+        assert_eq!(history.due(Tick::new(3), 1), 1);
+        assert_eq!(history.due(Tick::new(3), 2), 4);
+        assert_eq!(history.due(Tick::new(65), 4), 2, "the others are of no use any more");
     }
 }

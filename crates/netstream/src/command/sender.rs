@@ -146,18 +146,18 @@ pub(crate) fn flush(
         let header = Header { tick, acks, wants_full };
         let limit = net.data_limit(entity);
         // As much redundancy as fits in a datagram; what was never sent must go in any case.
-        let mut spare = types.iter().map(|entry| entry.redundancy - 1).max().unwrap_or(0);
+        let mut most = types.iter().map(|entry| entry.redundancy).max().unwrap_or(1);
         loop {
             packet.clear();
             header.write(&mut packet);
             for ((history, entry), number) in outgoing.types.iter().zip(&*types).zip(0..) {
-                let count = history.due(tick, entry.redundancy, spare);
+                let count = history.due(tick, entry.redundancy.min(most));
                 write_block(&mut packet, number, tick, history, count);
             }
-            if packet.len() < limit || spare == 0 {
+            if packet.len() < limit || most == 1 {
                 break;
             }
-            spare -= 1;
+            most -= 1;
         }
         if let Err(error) = net.send_data(entity, MessageKind::Input, &packet) {
             // A full queue, or an end that its event tells of; the next packet says it again.
@@ -165,7 +165,7 @@ pub(crate) fn flush(
             continue;
         }
         for (history, entry) in outgoing.types.iter_mut().zip(&*types) {
-            history.sent(history.due(tick, entry.redundancy, spare));
+            history.sent(history.due(tick, entry.redundancy.min(most)));
         }
         let ran = time.ran;
         time.client.sent(tick, ran);

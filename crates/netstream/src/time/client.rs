@@ -11,6 +11,7 @@
 
 use netstream_driver::transport::Mono;
 
+use super::MAX_TICKS;
 use super::slew::{Estimate, SlewClock};
 use crate::tick::{Tick, TickRate};
 
@@ -27,6 +28,8 @@ const LATE_DECAY: f64 = 0.004;
 const LATE_MAX: f64 = 8.0;
 /// Packets of which it is remembered when they left; at 120 Hz more than a second.
 const SENT: usize = 256;
+/// Updates of which it is remembered how long they were.
+const UPDATES: usize = 8;
 /// Beyond this many ticks from the origin, everything is counted from another one.
 const REBASE: i32 = 1 << 24;
 
@@ -71,8 +74,12 @@ pub(crate) struct ClientClock {
     pub(crate) server: SlewClock,
     /// What is shown of others.
     pub(crate) interpolation: SlewClock,
-    /// In-process: exactly one tick ahead of the last report.
+    /// In-process: ahead of the last report by just what the server's next update will run.
     pub(crate) locked: bool,
+    /// How long the last updates of this World were, in ticks; in-process the server's are as long.
+    updates: [f64; UPDATES],
+    /// How much of the last report's tick was over.
+    fraction: f64,
 }
 
 impl ClientClock {
@@ -97,6 +104,8 @@ impl ClientClock {
             server: SlewClock::default(),
             interpolation: SlewClock::default(),
             locked: false,
+            updates: [0.0; UPDATES],
+            fraction: 0.0,
         }
     }
 
@@ -138,6 +147,7 @@ impl ClientClock {
             return;
         }
         self.last_report = Some(report.tick);
+        self.fraction = (f64::from(report.fraction) + 0.5) / 256.0;
         self.reported = self.local_at(now);
         self.down.add(self.place(report.tick) + f64::from(report.fraction) / 256.0 - self.reported);
         let Some((tick, age)) = report.newest else { return };
@@ -171,7 +181,10 @@ impl ClientClock {
         if self.locked {
             // The fraction is for what is drawn; the next tick waits for the server's.
             let position = self.place(last) + (local - self.reported).clamp(0.0, 0.999);
-            self.predicted.lock(position + 1.0);
+            self.updates.rotate_right(1);
+            self.updates[0] = elapsed;
+            let next = (self.fraction + local - self.reported + self.usual_update()).floor();
+            self.predicted.lock(position + next.clamp(1.0, f64::from(MAX_TICKS)));
             self.server.lock(position);
             self.interpolation.lock(position - 1.0);
             return;
@@ -185,6 +198,13 @@ impl ClientClock {
         self.predicted.advance(elapsed, local + ahead, far);
         self.server.advance(elapsed, local + server, far);
         self.interpolation.advance(elapsed, local + down - behind, far);
+    }
+
+    /// How long an update takes: the longest of the last ones but one, which may have been a standstill.
+    fn usual_update(&self) -> f64 {
+        let mut updates = self.updates;
+        updates.sort_unstable_by(f64::total_cmp);
+        updates[UPDATES - 2]
     }
 
     /// How many ticks after its turn the newest packet reached the server; negative if it was in time.

@@ -35,7 +35,8 @@ pub struct NetworkTick;
 ///
 /// Everything in here only ever goes forward while a connection lasts. A client's clock runs at 0.9 to 1.1 of real time
 /// to come to where it should be; only if it is off by more than a quarter of a second does it jump forward, or stand
-/// still until the server has caught up. In-process it is exactly one tick ahead of the server.
+/// still until the server has caught up. In-process it is one tick ahead of the server, or as many as the server's next
+/// update will run.
 #[derive(Resource, Debug)]
 pub struct NetworkTime {
     rate: TickRate,

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses another part of the harness")]
 
+pub mod tap;
+
 use std::time::Duration;
 
 use bevy_app::{App, Update};
@@ -139,6 +141,8 @@ pub struct Game {
     pub step: Duration,
     /// The connection on the server and on the client, once there is one.
     pub ends: (Entity, Entity),
+    /// What passed through the drivers of the server and of the client.
+    pub books: [tap::Book; 2],
 }
 
 impl Game {
@@ -156,10 +160,11 @@ impl Game {
     ) -> Self {
         let (clock, hub, network) = (ManualClock::new(), IpcHub::new(), MemoryNetwork::new());
         let code = JoinCode::random(&mut SeededRandom::new(1));
-        let app = |plugin: NetworkStreamPlugin, seed: u64, profile: LinkProfile| {
-            let (hub, network, code) = (hub.clone(), network.clone(), code.clone());
+        let books = [tap::Book::default(), tap::Book::default()];
+        let app = |plugin: NetworkStreamPlugin, seed: u64, profile: LinkProfile, book: &tap::Book| {
+            let (hub, network, code, book) = (hub.clone(), network.clone(), code.clone(), book.clone());
             let constructor = move |endpoint: &Endpoint| -> Option<Box<dyn NetworkDriver>> {
-                Some(match endpoint.scheme() {
+                let driver: Box<dyn NetworkDriver> = match endpoint.scheme() {
                     Scheme::Ipc if profile.is_perfect() => Box::new(IpcDriver::new(&hub)),
                     Scheme::Ipc => Box::new(Simulated::new(IpcDriver::new(&hub), profile, seed)),
                     _ => {
@@ -169,7 +174,8 @@ impl Game {
                         let driver = UdpDriver::on(network.clone(), config, Box::new(random));
                         Box::new(Simulated::new(driver, profile, seed))
                     }
-                })
+                };
+                Some(Box::new(tap::Tap(driver, book.clone())))
             };
             let plugin = plugin.with_clock(clock.clone()).with_random(SeededRandom::new(seed));
             let mut app = App::new();
@@ -181,8 +187,8 @@ impl Game {
             app
         };
         // All that happens to packets happens at the client, in both directions.
-        let mut server_app = app(NetworkStreamPlugin::server(), 2, LinkProfile::PERFECT);
-        let mut client_app = app(NetworkStreamPlugin::client(), 3, link.profile);
+        let mut server_app = app(NetworkStreamPlugin::server(), 2, LinkProfile::PERFECT, &books[0]);
+        let mut client_app = app(NetworkStreamPlugin::client(), 3, link.profile, &books[1]);
         server_app.add_systems(NetworkTick, simulate);
         client_app.add_systems(NetworkTick, control).add_systems(Update, see);
         server(&mut server_app);
@@ -196,7 +202,7 @@ impl Game {
         let connection = net.connect_with(&endpoint, ConnectOptions::new().join_code(code)).expect("the call is right");
         let step = Duration::from_secs(1) / 60;
         let ends = (Entity::PLACEHOLDER, connection);
-        let mut game = Self { server: server_app, client: client_app, clock, step, ends };
+        let mut game = Self { server: server_app, client: client_app, clock, step, ends, books };
         game.enter();
         game
     }
