@@ -2,10 +2,11 @@
 
 mod harness;
 
+use harness::stage::Stage;
 use harness::{Peer, STEP};
 use netstream::SessionCounters;
-use netstream::driver::transport::{ChannelId, ConnectionId, Incoming};
-use netstream::driver::{Clock, Credentials, IpcDriver, ManualClock, NetworkDriver};
+use netstream::driver::transport::{ChannelId, Incoming};
+use netstream::driver::{Clock, IpcDriver, ManualClock, NetworkDriver};
 use netstream::prelude::*;
 
 use ConnectionState::{Approval, Connected, Disconnected};
@@ -13,91 +14,6 @@ use Presence::NotInGame;
 
 const RELIABLE: ChannelId = ChannelId::RELIABLE;
 const UNRELIABLE: ChannelId = ChannelId::UNRELIABLE;
-
-/// A server with one honest player, and a hostile peer that speaks through a bare driver.
-struct Stage {
-    server: Peer,
-    honest: Peer,
-    clock: ManualClock,
-    driver: IpcDriver,
-    hostile: ConnectionId,
-    received: Vec<Vec<u8>>,
-    ended: Option<DisconnectReason>,
-}
-
-impl Stage {
-    fn new(plugin: NetworkStreamPlugin) -> Self {
-        let (clock, hub) = (ManualClock::new(), IpcHub::new());
-        let mut server = Peer::new(plugin.with_clock(clock.clone()).with_ipc(&hub));
-        server.net().listen("ipc://arena").unwrap();
-        let mut honest = Peer::new(NetworkStreamPlugin::client().with_clock(clock.clone()).with_ipc(&hub));
-        let player = honest.net().connect("ipc://arena").unwrap();
-        let mut driver = IpcDriver::new(&hub);
-        let endpoint = "ipc://arena".parse().unwrap();
-        let hostile = driver.connect(clock.now(), &endpoint, &Credentials::None).unwrap();
-        let mut stage = Self { server, honest, clock, driver, hostile, received: Vec::new(), ended: None };
-        stage.step();
-        let _ = player;
-        stage
-    }
-
-    fn step(&mut self) {
-        let now = self.clock.now();
-        self.driver.flush(now);
-        self.server.app.update();
-        if let Some(&player) = self.server.connections().first()
-            && self.server.state(player) == Some(Approval)
-        {
-            self.server.net().approve(player).unwrap();
-        }
-        self.honest.app.update();
-        let Self { driver, received, ended, .. } = self;
-        driver.receive(now, &mut |incoming| match incoming {
-            Incoming::Message { bytes, .. } => received.push(bytes.to_vec()),
-            Incoming::Disconnected { reason, .. } => *ended = Some(reason),
-            _ => {}
-        });
-        self.clock.advance(STEP);
-    }
-
-    fn steps(&mut self, count: usize) {
-        (0..count).for_each(|_| self.step());
-    }
-
-    fn send(&mut self, channel: ChannelId, message: &[u8]) {
-        self.driver.send(self.clock.now(), self.hostile, channel, message).unwrap();
-    }
-
-    /// The server's own record is what a client with the same types would send, too.
-    fn shake_hands(&mut self) {
-        self.steps(2);
-        let record = self.received.first().expect("the server has sent its record").clone();
-        self.send(RELIABLE, &record);
-        self.steps(3);
-    }
-
-    /// The hostile connection is over on both ends with this code, and the honest player plays on.
-    fn thrown_out(mut self, code: DisconnectCode) {
-        self.steps(5);
-        let reason = self.ended.clone().expect("the hostile peer is told");
-        assert_eq!((reason.code, reason.origin), (code, Origin::Remote), "{reason}");
-        let hostile = self.server.connection();
-        assert_eq!(self.server.reason_of(hostile).code, code);
-        assert!(!self.server.reason_of(hostile).text.is_empty(), "it says what was wrong");
-        assert!(self.server.net().counters().violations > 0);
-        self.play_on();
-    }
-
-    fn play_on(&mut self) {
-        let player = self.honest.connection();
-        self.honest.say(player, 1, "still here").unwrap();
-        self.steps(5);
-        assert_eq!(self.server.seen().says.len(), 1);
-        assert_eq!(self.honest.state(player), Some(Connected(NotInGame)));
-        self.server.check(true);
-        self.honest.check(false);
-    }
-}
 
 fn before_the_record(what: &str, channel: ChannelId, message: &[u8], code: DisconnectCode) {
     println!("{what}");

@@ -43,7 +43,13 @@ pub struct CommandArrivals {
     pub(crate) newest: Option<(Tick, i32)>,
     /// How many were late by no fault of this World, modulo 256, for the client to know.
     pub(crate) late_to_tell: u8,
+    /// Requests for a full snapshot that came too soon since one was granted.
+    refused_in_a_row: u8,
 }
+
+/// How often a client may ask for a full snapshot too soon before it is no accident: an honest one asks once in 9/8 s,
+/// and of what a server that stood still for its idle timeout of 10 s finds waiting it grants one.
+const MAX_REFUSED: u8 = 32;
 
 impl CommandArrivals {
     /// The newest tick that the client has sent something for.
@@ -116,6 +122,14 @@ fn read_packet(world: &mut World, connection: Entity, packet: &[u8], arena: &mut
     arrivals.arrived(header.tick, age, stalled);
     arrivals.false_acks += u64::from(false_acks);
     arrivals.refused_requests += u64::from(refused);
+    arrivals.refused_in_a_row = match (header.wants_full, refused) {
+        (true, true) => arrivals.refused_in_a_row + 1,
+        (true, false) => 0,
+        (false, _) => arrivals.refused_in_a_row,
+    };
+    if arrivals.refused_in_a_row > MAX_REFUSED {
+        return Err("asks for whole snapshots again and again");
+    }
     let mut counts = [(Arrival::Malformed, 0); MAX_REDUNDANCY];
     let mut commands = arena.iter().peekable();
     while commands.peek().is_some() {

@@ -126,6 +126,11 @@ impl Calls {
         call
     }
 
+    /// Whether there ever was this call; numbers wrap around.
+    fn was_made(&self, call: CallId) -> bool {
+        (call.0.wrapping_sub(self.next) as i32) < 0
+    }
+
     fn take(&mut self, call: CallId) -> Option<Finish> {
         let index = self.pending.iter().position(|pending| pending.call == call)?;
         Some(self.pending.remove(index).finish)
@@ -182,9 +187,17 @@ pub(crate) fn handle_reply(world: &mut World, connection: Entity, reply: &[u8]) 
         _ => return false,
     };
     let Some(mut buffer) = world.get_mut::<OutgoingRpcBuffer>(connection) else { return true };
+    if !buffer.calls.was_made(CallId(call)) {
+        return false;
+    }
     // One that has timed out is not known any more.
     let Some(finish) = buffer.calls.take(CallId(call)) else { return true };
-    finish(world, connection, CallId(call), end)
+    let good = finish(world, connection, CallId(call), end);
+    if !good {
+        // It ends with its connection then, which knows no more of it.
+        finish(world, connection, CallId(call), End::ConnectionEnded);
+    }
+    good
 }
 
 /// Ends calls whose time is over.

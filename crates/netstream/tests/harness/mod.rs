@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses another part of the harness")]
 
+pub mod stage;
+
 use std::time::Duration;
 
 use bevy_app::{App, Update};
