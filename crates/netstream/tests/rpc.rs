@@ -389,6 +389,38 @@ fn an_observer_that_panics_costs_no_rpc() {
     assert_eq!(got::<Hint>(&pair.server).last(), Some(&Hint(9)));
 }
 
+/// What Bevy does with a system that panics is to end the App; nothing can go on in it. What can be promised is that
+/// nobody outside of it comes to harm.
+#[test]
+fn a_system_that_panics_ends_its_app_and_the_peers_are_told() {
+    for link in LINKS {
+        let (mut pair, _, client) = pair(link, |app| _ = app.register_rpc::<Hint>());
+        read::<Hint>(&mut pair.client.app);
+        pair.server.app.add_systems(Update, |mut inbox: MessageReader<'_, '_, ReceivedRpc<Hint>>| {
+            assert_eq!(inbox.read().count(), 0, "this reader cannot count to one");
+        });
+        send(&mut pair.client, client, &Hint(1)).unwrap();
+        let panicked = (0..200).any(|_| {
+            let update = std::panic::AssertUnwindSafe(|| pair.server.app.update());
+            let panicked = std::panic::catch_unwind(update).is_err();
+            pair.client.app.update();
+            pair.clock.advance(harness::STEP);
+            panicked
+        });
+        assert!(panicked);
+        pair.server.app = App::new();
+        for _ in 0..100 {
+            pair.client.app.update();
+            pair.clock.advance(harness::STEP);
+        }
+        let reason = pair.client.reason_of(client);
+        // Over a bad network the goodbye may be lost; then the silence says it later.
+        let told = (reason.code, reason.origin) == (DisconnectCode::ServerShutdown, Origin::Remote);
+        assert!(told || link.is_lossy(), "{reason}");
+        pair.client.check(false);
+    }
+}
+
 #[test]
 fn entities_are_translated_by_the_map_of_each_end() {
     /// The client calls everything by the server's entity plus one.
