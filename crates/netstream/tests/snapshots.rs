@@ -8,6 +8,7 @@ use netstream::driver::Scheme;
 use netstream::driver::link::LinkProfile;
 use netstream::prelude::*;
 use netstream::{SnapshotDelivery, SnapshotError, SnapshotTargetSize};
+use play::tap::Packet;
 use play::{Game, Link, Scene, millis};
 
 #[test]
@@ -100,6 +101,76 @@ fn bytes_arrive_with_their_tick() {
     }
 }
 
+/// A game that fills the room it is told of, with a scene and with bytes of no type.
+#[test]
+fn no_message_is_longer_than_the_target_of_its_connection_and_room_is_what_is_taken() {
+    fn fill(
+        mut snapshots: SnapshotSender<'_, '_>,
+        players: Query<'_, '_, Entity, With<NetworkStreamInGame>>,
+        time: Res<'_, NetworkTime>,
+    ) {
+        for player in &players {
+            let noise = |size: usize| (0..size as u32).map(|at| (at * 31 ^ time.tick().number() * 7) as u8);
+            let room = snapshots.room(player);
+            snapshots.send_bytes(player, &noise(room / 3).collect::<Vec<_>>()).unwrap();
+            let room = snapshots.room(player);
+            // Tick and length take up to five bytes each.
+            let scene = Scene { tick: time.tick(), cells: noise(room - 10).collect() };
+            snapshots.send(player, &scene).unwrap();
+            let rest = snapshots.room(player);
+            assert!(rest <= 10, "{rest} of {room}");
+        }
+    }
+    for (scheme, target) in [(Scheme::Ipc, 1), (Scheme::Udp, 100), (Scheme::Udp, 333), (Scheme::Udp, 5000)] {
+        for options in [SnapshotOptions::new(), SnapshotOptions::new().delta()] {
+            let link = Link { scheme, profile: LinkProfile::PERFECT };
+            let insert = move |add: On<'_, '_, Add<NetworkStreamConnection>>, mut commands: Commands<'_, '_>| {
+                _ = commands.entity(add.entity).insert(SnapshotTargetSize(target));
+            };
+            let server = |app: &mut bevy_app::App| _ = app.add_systems(NetworkTick, fill).add_observer(insert);
+            let mut game = Game::with(link, 0, options, server, |_| {});
+            game.run(millis(1000));
+            assert!(game.snapshots().applied > 40, "{:?}", game.snapshots());
+            let target = target.max(100);
+            let book = game.books[0].lock().unwrap();
+            for packet in &book.left {
+                let Packet::Snapshots(packet) = packet else { continue };
+                assert!((target - 40..=target).contains(&packet.length), "{} for {target}", packet.length);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_counts_for_the_target_is_the_difference_where_there_is_a_baseline() {
+    let link = Link { scheme: Scheme::Udp, profile: LinkProfile { delay: millis(30), ..LinkProfile::PERFECT } };
+    let mut game = Game::with(link, 0, SnapshotOptions::new().delta(), |_| {}, |_| {});
+    let player = game.ends.0;
+    let send = |game: &mut Game, target: Option<usize>| {
+        let mut entity = game.server.world_mut().entity_mut(player);
+        match target {
+            Some(target) => _ = entity.insert(SnapshotTargetSize(target)),
+            None => _ = entity.remove::<SnapshotTargetSize>(),
+        }
+        game.step();
+        let tick = game.server_time().tick();
+        let system = move |mut snapshots: SnapshotSender<'_, '_>| snapshots.send(player, &Scene::at(tick, 900));
+        game.server.world_mut().run_system_once(system).unwrap()
+    };
+    assert!(matches!(send(&mut game, Some(300)), Err(SnapshotError::TooLarge { size: 900.., limit: 284 })));
+    assert!(send(&mut game, None).unwrap() > 900);
+    game.run(millis(200));
+    assert!(send(&mut game, Some(300)).unwrap() < 50);
+    // The client loses what it had, and says so when it is told the next difference.
+    let client = game.ends.1;
+    game.client.world_mut().entity_mut(client).remove::<NetworkStreamInGame>();
+    game.step();
+    game.client.world_mut().entity_mut(client).insert(NetworkStreamInGame);
+    let refused = (0..60).any(|_| send(&mut game, Some(300)).is_err());
+    assert!(refused, "the whole does not fit");
+    assert!(send(&mut game, Some(1200)).unwrap() > 900);
+}
+
 #[test]
 fn wrong_calls_are_errors_and_send_nothing() {
     #[derive(serde::Serialize, serde::Deserialize)]
@@ -125,13 +196,10 @@ fn wrong_calls_are_errors_and_send_nothing() {
         .unwrap();
     assert_eq!(errors[0], SnapshotError::NotRegistered("Unknown"));
     assert_eq!(errors[1], SnapshotError::Unknown(Entity::PLACEHOLDER));
-    assert!(
-        matches!(errors[2], SnapshotError::TooLarge { size: 300_004, limit } if limit > 200_000),
-        "{:?}",
-        errors[2]
-    );
+    assert_eq!(errors[2], SnapshotError::TooLarge { size: 300_009, limit: 500 - 16 });
     assert!(matches!(errors[3], SnapshotError::AlreadySent(_)));
-    assert!((480..500).contains(&room), "{room}");
+    // Less the header, what the small one took, and what stands before another one.
+    assert_eq!(room, 500 - 16 - 6 - 7);
     game.step();
     game.server.world_mut().entity_mut(player).remove::<NetworkStreamInGame>();
     game.step();

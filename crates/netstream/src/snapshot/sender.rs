@@ -27,6 +27,8 @@ use crate::{ConnectionState, NetworkStreamDriver};
 const TIME_EVERY: Duration = Duration::from_millis(100);
 /// The smallest target size that makes sense, in bytes.
 const MIN_TARGET: usize = 100;
+/// The most bytes that stand before those of a whole snapshot: its type, 0, and its length of at most 1 MiB.
+const MAX_SECTION_HEAD: usize = 3 + 1 + 3;
 
 /// Why a snapshot was not taken. Nothing of it will be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,12 +46,13 @@ pub enum SnapshotError {
     /// A snapshot of this type was taken for this tick already.
     #[error("tick {0} has a snapshot of this type already; send one per tick")]
     AlreadySent(Tick),
-    /// The snapshot, or all of this tick together, is too large for the connection.
+    /// The snapshot, or all of this tick together, is too large for the connection: for its [`SnapshotTargetSize`], or for
+    /// what its channel takes.
     #[error(
         "a snapshot of {size} bytes is over the limit of {limit} that is left in this tick; show less of the world"
     )]
     TooLarge {
-        /// Its size in bytes.
+        /// Its size in bytes, as it would have been sent.
         size: usize,
         /// The most that would have been taken, in bytes.
         limit: usize,
@@ -59,8 +62,13 @@ pub enum SnapshotError {
     NotSerialised(&'static str),
 }
 
-/// Server: how many bytes the snapshots of one tick should have for this connection; insert it on the entity. It is a
-/// wish, which [`SnapshotSender::room`] tells whoever decides what to show; the limit is the channel's. At least 100.
+/// Server: the most bytes that the snapshots of one tick may take on their way to this connection, all together and with
+/// what netstream puts before them; insert it on the entity, and change it at any time. Without it, the limit is the
+/// channel's. At least 100.
+///
+/// What would go beyond is refused with [`SnapshotError::TooLarge`]; before, [`SnapshotSender::room`] tells whoever decides
+/// what to show. What counts is what is sent: of a type [with deltas](super::SnapshotOptions::delta) the difference, but
+/// until the client has acknowledged a first snapshot, and after it has lost its baselines, the whole.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotTargetSize(pub usize);
 
@@ -125,10 +133,12 @@ impl OutgoingSnapshots {
         self.tick = Some(tick);
     }
 
-    fn room(&self, tick: Tick) -> usize {
+    /// How many bytes of sections still fit in the message of this tick.
+    fn left(&self, tick: Tick, target: Option<&SnapshotTargetSize>) -> usize {
         let used = if self.tick == Some(tick) { self.bytes.len() } else { 0 };
-        // The kind byte, and what stands before the bytes of a section: its type, distance and two lengths.
-        self.limit.saturating_sub(used + MAX_HEADER + 1 + 16)
+        let limit = target.map_or(self.limit, |target| target.0.max(MIN_TARGET).min(self.limit));
+        // The kind byte is netstream's, too.
+        limit.saturating_sub(used + MAX_HEADER + 1)
     }
 }
 
@@ -175,17 +185,15 @@ impl SnapshotSender<'_, '_> {
         self.put(connection, 0, None)
     }
 
-    /// How many bytes the present tick still has for this connection: up to its [`SnapshotTargetSize`], or where there
-    /// is none, up to what can be sent. 0 where nothing can.
+    /// How large a snapshot may be, in bytes, that is sent to this connection in the present tick, whole: it is taken for
+    /// certain. One that is sent as a delta may be larger. 0 where nothing can be sent.
     pub fn room(&self, connection: Entity) -> usize {
         let tick = self.time.as_ref().map(|time| time.tick()).unwrap_or_default();
         let Ok((state, outgoing, _, target)) = self.connections.get(connection) else { return 0 };
         if !state.is_in_game() {
             return 0;
         }
-        let used = if outgoing.tick == Some(tick) { outgoing.bytes.len() } else { 0 };
-        let wish = target.map(|target| target.0.max(MIN_TARGET).saturating_sub(used));
-        outgoing.room(tick).min(wish.unwrap_or(usize::MAX))
+        outgoing.left(tick, target).saturating_sub(MAX_SECTION_HEAD).min(MAX_SNAPSHOT)
     }
 
     /// The newest tick whose snapshot this client has processed. More is in [`SnapshotAcks`].
@@ -195,7 +203,7 @@ impl SnapshotSender<'_, '_> {
 
     fn put(&mut self, connection: Entity, kind: u32, baselines: Option<usize>) -> Result<usize, SnapshotError> {
         let tick = self.time.as_ref().map(|time| time.tick()).unwrap_or_default();
-        let Ok((state, mut outgoing, acks, _)) = self.connections.get_mut(connection) else {
+        let Ok((state, mut outgoing, acks, target)) = self.connections.get_mut(connection) else {
             return Err(SnapshotError::Unknown(connection));
         };
         if !state.is_in_game() {
@@ -206,34 +214,42 @@ impl SnapshotSender<'_, '_> {
         if outgoing.sections.iter().any(|(taken, _)| *taken == kind) || acks.newest_sent() == Some(tick) {
             return Err(SnapshotError::AlreadySent(tick));
         }
-        let (size, limit) = (snapshot.len(), outgoing.room(tick).min(MAX_SNAPSHOT));
-        if size > limit {
-            return Err(SnapshotError::TooLarge { size, limit });
+        if snapshot.len() > MAX_SNAPSHOT {
+            return Err(SnapshotError::TooLarge { size: snapshot.len(), limit: MAX_SNAPSHOT });
         }
-        let outgoing = &mut *outgoing;
-        let start = outgoing.bytes.len();
-        let mut whole = true;
-        if let Some(number) = baselines {
-            if outgoing.baselines.len() <= number {
-                outgoing.baselines.resize_with(number + 1, Baselines::default);
+        let left = outgoing.left(tick, target);
+        let OutgoingSnapshots { bytes, sections, baselines: kept, .. } = &mut *outgoing;
+        let start = bytes.len();
+        let mut kept = baselines.map(|number| {
+            if kept.len() <= number {
+                kept.resize_with(number + 1, Baselines::default);
             }
-            let kept = &mut outgoing.baselines[number];
-            if let Some((baseline, base)) = kept.newest(|tick| acks.is_baseline(tick)) {
-                encoded.clear();
-                delta::encode(base, snapshot, encoded);
-                if encoded.len() < size {
-                    let back = tick.since(baseline).unsigned_abs();
-                    write_delta(&mut outgoing.bytes, kind, back, size, encoded);
-                    whole = false;
-                }
-            }
+            &mut kept[number]
+        });
+        let base = kept.as_ref().and_then(|kept| kept.newest(|tick| acks.is_baseline(tick)));
+        encoded.clear();
+        let delta = base.map(|(baseline, base)| {
+            delta::encode(base, snapshot, encoded);
+            tick.since(baseline).unsigned_abs()
+        });
+        if let Some(back) = delta {
+            write_delta(bytes, kind, back, snapshot.len(), encoded);
+        }
+        // A whole one takes three bytes more than its own, at least.
+        if delta.is_none() || bytes.len() - start >= snapshot.len() + 3 {
+            bytes.truncate(start);
+            write_whole(bytes, kind, snapshot);
+        }
+        let size = bytes.len() - start;
+        if size > left {
+            bytes.truncate(start);
+            return Err(SnapshotError::TooLarge { size, limit: left });
+        }
+        if let Some(kept) = &mut kept {
             kept.push(tick, snapshot);
         }
-        if whole {
-            write_whole(&mut outgoing.bytes, kind, snapshot);
-        }
-        outgoing.sections.push((kind, start..outgoing.bytes.len()));
-        Ok(outgoing.bytes.len() - start)
+        sections.push((kind, start..start + size));
+        Ok(size)
     }
 }
 

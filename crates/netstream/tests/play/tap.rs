@@ -27,6 +27,8 @@ pub struct SnapshotPacket {
     pub tick: Tick,
     /// Of each section, the tick that it is the delta from.
     pub bases: Vec<Option<Tick>>,
+    /// How long the message is, in bytes.
+    pub length: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +116,7 @@ impl NetworkDriver for Tap {
 fn read(message: &[u8]) -> Option<Packet> {
     match message.split_first()? {
         (4, body) => Some(Packet::Commands(commands(&mut &*body))),
-        (5, body) => snapshots(&mut &*body).map(Packet::Snapshots),
+        (5, body) => snapshots(&mut &*body, message.len()).map(Packet::Snapshots),
         _ => None,
     }
 }
@@ -152,7 +154,7 @@ fn commands(body: &mut &[u8]) -> CommandPacket {
 }
 
 /// `None` where only the time is told.
-fn snapshots(body: &mut &[u8]) -> Option<SnapshotPacket> {
+fn snapshots(body: &mut &[u8], length: usize) -> Option<SnapshotPacket> {
     let flags = take(body, 1)[0];
     let tick = tick(body);
     take(body, if flags & 1 == 1 { 10 } else { 1 });
@@ -160,12 +162,12 @@ fn snapshots(body: &mut &[u8]) -> Option<SnapshotPacket> {
     while !body.is_empty() {
         number(body);
         let back = number(body);
-        let length = number(body);
-        let size = if back > 0 { number(body) } else { length };
+        let whole = number(body);
+        let size = if back > 0 { number(body) } else { whole };
         take(body, size);
         bases.push((back > 0).then(|| tick - back));
     }
-    (!bases.is_empty()).then_some(SnapshotPacket { tick, bases })
+    (!bases.is_empty()).then_some(SnapshotPacket { tick, bases, length })
 }
 
 fn take<'a>(body: &mut &'a [u8], count: u32) -> &'a [u8] {
