@@ -20,6 +20,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bevy_ecs::component::Component;
 use bevy_ecs::lifecycle::HookContext;
@@ -27,10 +28,10 @@ use bevy_ecs::world::DeferredWorld;
 use netstream_driver::ConnectionKey;
 use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Identity};
 
-use crate::NetworkStreamDriver;
 use crate::queue::MessageQueue;
-use crate::rpc::Calls;
+use crate::rpc::{Calls, HeldRpcs};
 use crate::session::control::MessageKind;
+use crate::{ConnectionState, NetworkStreamDriver};
 
 /// Marks a connection entity and names the connection for all time.
 ///
@@ -54,6 +55,33 @@ impl NetworkStreamConnection {
 fn connection_removed(mut world: DeferredWorld<'_>, context: HookContext) {
     if let Some(mut driver) = world.get_resource_mut::<NetworkStreamDriver>() {
         driver.entity_removed(context.entity);
+    }
+}
+
+/// Whether the connection is ending: known here as soon as the call that ends it returns, while the state on the entity
+/// follows with its event. Shared with the session.
+#[derive(Component, Clone, Debug, Default)]
+#[component(immutable)]
+pub(crate) struct Ending(Arc<AtomicU8>);
+
+impl Ending {
+    /// The session's state is this one from now on.
+    pub(crate) fn note(&self, state: ConnectionState) {
+        let mark = match state {
+            ConnectionState::Disconnecting => 1,
+            ConnectionState::Disconnected => 2,
+            _ => return,
+        };
+        self.0.store(mark, Ordering::Relaxed);
+    }
+
+    /// What may be sent is for this state to say, where the entity says `told`.
+    pub(crate) fn judge(&self, told: ConnectionState) -> ConnectionState {
+        match self.0.load(Ordering::Relaxed) {
+            0 => told,
+            1 => ConnectionState::Disconnecting,
+            _ => ConnectionState::Disconnected,
+        }
     }
 }
 
@@ -170,6 +198,8 @@ pub struct OutgoingRpcBuffer {
     pub(crate) queue: MessageQueue,
     /// For the other channels that RPC types have chosen.
     pub(crate) lanes: Vec<RpcLane>,
+    /// Sent too early, and to be queued as soon as they may travel.
+    pub(crate) held: HeldRpcs,
     /// What waits for an answer or a receipt.
     pub(crate) calls: Calls,
     /// The largest message that the driver takes.
@@ -221,9 +251,9 @@ impl OutgoingRpcBuffer {
         self.byte_len() <= self.max_bytes
     }
 
-    /// RPCs that wait.
+    /// RPCs that wait, those included that are held until Connected.
     pub fn len(&self) -> usize {
-        self.queue.len() + self.lanes.iter().map(|lane| lane.queue.len()).sum::<usize>()
+        self.queue.len() + self.held.len() + self.lanes.iter().map(|lane| lane.queue.len()).sum::<usize>()
     }
 
     /// Whether none waits.
@@ -233,7 +263,8 @@ impl OutgoingRpcBuffer {
 
     /// Bytes that wait.
     pub fn byte_len(&self) -> usize {
-        self.queue.byte_len() + self.lanes.iter().map(|lane| lane.queue.byte_len()).sum::<usize>()
+        let lanes = self.lanes.iter().map(|lane| lane.queue.byte_len()).sum::<usize>();
+        self.queue.byte_len() + self.held.byte_len() + lanes
     }
 }
 

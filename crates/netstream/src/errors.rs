@@ -117,6 +117,9 @@ pub enum NetworkSendError {
     /// The connection's outgoing RPC buffer is full; the others are unaffected.
     #[error("{0} bytes of RPCs wait on this connection already; try again later")]
     BufferFull(usize),
+    /// Too many RPCs of this connection wait for it to be Connected; the others are unaffected.
+    #[error("{0} RPCs are held until this connection is Connected already; send the rest when it is")]
+    TooManyHeld(usize),
     /// The driver refused.
     #[error(transparent)]
     Driver(#[from] SendError),

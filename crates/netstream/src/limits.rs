@@ -28,8 +28,11 @@ pub struct NetworkLimits {
     pub incoming_rpcs: usize,
     /// Bytes of received RPCs of one connection that wait to be dispatched. One more ends it with `Flood`.
     pub incoming_rpc_bytes: usize,
-    /// Bytes of RPCs of one connection that wait to be handed to its driver. One more is refused with `QueueFull`.
+    /// Bytes of RPCs of one connection that wait to be handed to its driver. One more is refused with `BufferFull`.
     pub outgoing_rpc_bytes: usize,
+    /// RPCs of one connection that are held until it is Connected. One more is refused with `TooManyHeld`. Their bytes
+    /// count towards `outgoing_rpc_bytes`.
+    pub held_rpcs: usize,
     /// Received commands, or snapshots, of one connection that wait to be read. One more drops the oldest.
     pub incoming_data: usize,
     /// Bytes of received commands, or snapshots, that wait to be read. More drops the oldest.
@@ -52,6 +55,7 @@ impl Default for NetworkLimits {
             incoming_rpcs: 16_384,
             incoming_rpc_bytes: 4 * 1024 * 1024,
             outgoing_rpc_bytes: 1024 * 1024,
+            held_rpcs: 256,
             incoming_data: 96,
             incoming_data_bytes: 1024 * 1024,
             credentials: 4096,

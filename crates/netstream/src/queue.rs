@@ -70,6 +70,15 @@ impl MessageQueue {
         }
     }
 
+    /// The newest message.
+    pub(crate) fn back(&self) -> Option<&[u8]> {
+        if self.is_empty() {
+            return None;
+        }
+        let start = self.ends.len().checked_sub(2).map_or(0, |before| self.ends[before]);
+        self.bytes.get(start..)
+    }
+
     /// The oldest message.
     pub fn front(&self) -> Option<&[u8]> {
         let end = *self.ends.get(self.head)?;

@@ -4,7 +4,7 @@ use bevy_ecs::entity::Entity;
 use bevy_ecs::world::World;
 
 use crate::connection::{
-    ConnectionApproved, ConnectionCredentials, ConnectionIdentity, IncomingCommandBuffer, IncomingRpcBuffer,
+    ConnectionApproved, ConnectionCredentials, ConnectionIdentity, Ending, IncomingCommandBuffer, IncomingRpcBuffer,
     IncomingSnapshotBuffer, NetworkId, NetworkStreamConnection, NetworkStreamInGame, NetworkStreamIsReconnected,
     OutgoingRpcBuffer,
 };
@@ -41,7 +41,7 @@ pub struct NetworkSession {
 /// What netstream and the application's marks had put on an entity.
 struct Connection {
     old: Entity,
-    base: (NetworkStreamConnection, ConnectionState, OutgoingRpcBuffer, IncomingRpcBuffer),
+    base: (NetworkStreamConnection, Ending, ConnectionState, OutgoingRpcBuffer, IncomingRpcBuffer),
     commands: Option<IncomingCommandBuffer>,
     snapshots: Option<IncomingSnapshotBuffer>,
     id: Option<NetworkId>,

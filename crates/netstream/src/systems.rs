@@ -13,7 +13,7 @@ use crate::connection::{
     NetworkStreamConnection, NetworkStreamIsReconnected, OutgoingRpcBuffer,
 };
 use crate::queue::MessageQueue;
-use crate::rpc::RpcRegistry;
+use crate::rpc::{self, HeldRpcs, RpcRegistry};
 use crate::session::Protocol;
 use crate::session::core::Change;
 use crate::session::incoming::trim;
@@ -106,7 +106,11 @@ fn settle(world: &mut World) {
                 let side = net.session.core.side;
                 let max_message = net.session.store.get(key.driver).map_or(0, |d| d.max_message(ChannelId::RELIABLE));
                 let max_bytes = net.session.core.limits.outgoing_rpc_bytes;
+                let held = HeldRpcs::new(net.session.core.limits.held_rpcs);
                 let thin = net.session.core.thin;
+                let connections = &net.session.core.connections;
+                let slot = connections.of_entity(entity);
+                let ending = slot.and_then(|slot| Some(connections.get(slot)?.ending.clone())).unwrap_or_default();
                 if !reserved && world.spawn_empty_at(entity).is_err() {
                     continue;
                 }
@@ -117,7 +121,8 @@ fn settle(world: &mut World) {
                 };
                 entity_mut.insert((
                     NetworkStreamConnection { key },
-                    OutgoingRpcBuffer { max_message, max_bytes, ..Default::default() },
+                    ending,
+                    OutgoingRpcBuffer { max_message, max_bytes, held, ..Default::default() },
                     IncomingRpcBuffer::default(),
                 ));
                 match side {
@@ -165,6 +170,7 @@ fn raise(world: &mut World, event: ConnectionEvent) {
             }
         }
     }
+    rpc::release(world, event.connection, event.state);
     world.write_message(event.clone());
     world.trigger(event);
     world.flush();

@@ -39,6 +39,7 @@ over_every_link! {
     commands_and_snapshots_flow_in_game
     rpcs_arrive_once_and_in_order
     rpcs_sent_right_before_a_close_arrive
+    nothing_new_is_sent_after_a_close_in_the_same_update
     a_client_comes_back_under_a_new_key
     connect_disconnect_connect_in_one_update
     connecting_twice_is_refused_and_harms_nothing
@@ -450,6 +451,32 @@ fn rpcs_sent_right_before_a_close_arrive(link: Link) {
     let numbers: Vec<_> = pair.client.seen().says.iter().map(|(_, say)| say.0).collect();
     assert_eq!(numbers, (0..10).collect::<Vec<_>>());
     assert_eq!(pair.client.reason_of(client).code, DisconnectCode::Kicked);
+    pair.check();
+}
+
+fn nothing_new_is_sent_after_a_close_in_the_same_update(link: Link) {
+    let mut pair = Pair::over(link);
+    let (server, client) = pair.in_game();
+    pair.until("both play", |pair| pair.client.state(client) == Some(Connected(InGame)));
+    pair.server.say(server, 1, "before").unwrap();
+    pair.server.net().kick(server, "bye").unwrap();
+    assert_eq!(pair.server.state(server), Some(Connected(InGame)), "the event is still to come");
+    let ending = NetworkSendError::NotReady(Disconnecting);
+    assert_eq!(pair.server.say(server, 2, "after"), Err(ending));
+    assert_eq!(pair.server.login(server, "after"), Err(ending));
+    assert_eq!(pair.server.net().send_snapshot(server, b"after"), Err(ending));
+    let others = move |mut rpcs: RpcSender<'_, '_>| {
+        let say = harness::Say(3, "after".into());
+        assert_eq!(rpcs.broadcast(&say), Ok(0));
+        assert_eq!(rpcs.broadcast_to([server], &say), Ok(0));
+        assert_eq!(rpcs.send_when_connected(server, &say), Err(ending));
+        assert_eq!(rpcs.send_with_receipt(server, &say), Err(ending));
+    };
+    bevy_ecs::system::RunSystemOnce::run_system_once(pair.server.app.world_mut(), others).unwrap();
+    pair.ended(server, client);
+    let numbers: Vec<_> = pair.client.seen().says.iter().map(|(_, say)| say.0).collect();
+    assert_eq!(numbers, [1]);
+    assert!(pair.client.seen().data.is_empty() && pair.client.seen().logins.is_empty());
     pair.check();
 }
 

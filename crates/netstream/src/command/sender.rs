@@ -8,6 +8,7 @@ use super::history::History;
 use super::registry::{Command, CommandRegistry};
 use super::wire::{Header, write_block};
 use super::{MAX_COMMAND, WINDOW_AFTER};
+use crate::connection::Ending;
 use crate::rpc::Append;
 use crate::session::control::MessageKind;
 use crate::snapshot::SnapshotInbox;
@@ -78,7 +79,7 @@ impl OutgoingCommands {
 pub struct CommandSender<'w, 's> {
     registry: Option<Res<'w, CommandRegistry>>,
     time: Option<Res<'w, NetworkTime>>,
-    connections: Query<'w, 's, (Entity, &'static ConnectionState, &'static mut OutgoingCommands)>,
+    connections: Query<'w, 's, (&'static ConnectionState, &'static Ending, &'static mut OutgoingCommands)>,
 }
 
 impl CommandSender<'_, '_> {
@@ -95,7 +96,8 @@ impl CommandSender<'_, '_> {
         let number = usize::from(number.ok_or(CommandError::NotRegistered(name))?);
         let time = self.time.as_ref().ok_or(CommandError::NotSynced)?;
         let mut all = self.connections.iter_mut();
-        let (_, _, mut outgoing) = all.find(|(_, state, _)| state.is_in_game()).ok_or(CommandError::NotInGame)?;
+        let in_game = all.find(|(state, ending, _)| ending.judge(**state).is_in_game());
+        let (_, _, mut outgoing) = in_game.ok_or(CommandError::NotInGame)?;
         if !time.client.is_synced() {
             return Err(CommandError::NotSynced);
         }

@@ -74,7 +74,8 @@ pub struct RpcReceipt {
 pub enum RpcOutcome {
     /// The other end has dispatched it.
     Delivered,
-    /// No sign of it came within five seconds. Only of types that are not reliable.
+    /// No sign of it came within five seconds (only of types that are not reliable), or it was held until Connected and the
+    /// peer turned out not to know its type.
     Lost,
     /// The connection ended before the other end could say; it may have been dispatched or not.
     ConnectionEnded,
@@ -131,7 +132,14 @@ impl Calls {
         (call.0.wrapping_sub(self.next) as i32) < 0
     }
 
-    fn take(&mut self, call: CallId) -> Option<Finish> {
+    /// A call without a timeout has one from now on.
+    pub(super) fn time_out(&mut self, call: CallId, timeout: Duration) {
+        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.call == call) {
+            pending.timeout.get_or_insert(timeout);
+        }
+    }
+
+    pub(super) fn take(&mut self, call: CallId) -> Option<Finish> {
         let index = self.pending.iter().position(|pending| pending.call == call)?;
         Some(self.pending.remove(index).finish)
     }

@@ -25,6 +25,7 @@
 mod calls;
 pub(crate) mod dispatch;
 mod entities;
+mod held;
 mod options;
 mod received;
 mod registry;
@@ -40,6 +41,7 @@ use bevy_ecs::system::{Query, Res};
 pub(crate) use calls::Calls;
 pub use calls::{CallId, ReceivedRequest, RequestError, Response, RpcOutcome, RpcReceipt};
 pub use entities::{NetworkEntityMap, RpcEntityMap, entity_bits};
+pub(crate) use held::{HeldRpcs, release};
 pub use options::{RpcDirection, RpcOptions};
 pub use received::{ReceivedRpc, RpcPayload};
 pub use registry::{Rpc, RpcAppExt};

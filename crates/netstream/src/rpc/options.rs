@@ -42,6 +42,7 @@ pub struct RpcOptions {
     pub(crate) approval: bool,
     pub(crate) max_size: Option<usize>,
     pub(crate) events: bool,
+    pub(crate) held: bool,
 }
 
 impl Default for RpcOptions {
@@ -59,6 +60,7 @@ impl RpcOptions {
             approval: false,
             max_size: None,
             events: false,
+            held: false,
         }
     }
 
@@ -94,6 +96,15 @@ impl RpcOptions {
     #[must_use]
     pub const fn max_size(mut self, bytes: usize) -> Self {
         self.max_size = Some(bytes);
+        self
+    }
+
+    /// Sent too early they wait until the connection is Connected, instead of being refused; see
+    /// [`RpcSender::send_when_connected`](crate::RpcSender::send_when_connected), which does the same for one call. Each
+    /// end may choose for itself.
+    #[must_use]
+    pub const fn held_until_connected(mut self) -> Self {
+        self.held = true;
         self
     }
 

@@ -13,7 +13,7 @@ use super::calls::{CallId, finish_receipt, write_answer};
 use super::entities::{Mapper, RpcEntityMap};
 use super::registry::{RpcEntry, RpcRegistry};
 use super::{ReceivedRequest, Rpc};
-use crate::connection::RpcLane;
+use crate::connection::{Ending, RpcLane};
 use crate::errors::NetworkSendError;
 use crate::queue::MessageQueue;
 use crate::session::control::MessageKind;
@@ -23,7 +23,7 @@ use crate::types::short_name;
 use crate::{ConnectionState, NetworkStreamConnection, NetworkStreamDriver, OutgoingRpcBuffer};
 
 /// After this time an unreliable RPC of which no receipt has come is taken for lost.
-const LOST_AFTER: Duration = Duration::from_secs(5);
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(5);
 
 /// Sends RPCs; a parameter for systems.
 ///
@@ -33,16 +33,34 @@ const LOST_AFTER: Duration = Duration::from_secs(5);
 pub struct RpcSender<'w, 's> {
     registry: Res<'w, RpcRegistry>,
     map: Option<Res<'w, RpcEntityMap>>,
-    connections: Query<'w, 's, (Entity, &'static ConnectionState, &'static mut OutgoingRpcBuffer)>,
+    connections: Query<'w, 's, Outgoing>,
 }
+
+/// What a connection's entity tells of it, and what it is to send.
+type Outgoing = (Entity, &'static ConnectionState, &'static Ending, &'static mut OutgoingRpcBuffer);
 
 impl RpcSender<'_, '_> {
     /// Sends to one connection. After an error nothing was queued, and everything queued before is unaffected.
     pub fn send<T: Rpc>(&mut self, connection: Entity, rpc: &T) -> Result<(), NetworkSendError> {
         self.known(connection)?;
         let (number, entry) = plain::<T>(&self.registry)?;
-        let buffer = ready(&mut self.connections, connection, entry)?;
-        enqueue(buffer, number, entry, self.map.as_deref(), connection, None, rpc)
+        let (buffer, when) = ready(&mut self.connections, connection, entry, entry.options.held)?;
+        enqueue(buffer, (number, entry), self.map.as_deref(), connection, None, when, rpc)
+    }
+
+    /// Sends to one connection, if need be later: what comes too early waits until the connection is Connected (of a type
+    /// that may travel in Approval: until then), and leaves before anything that is sent afterwards, in the order of the
+    /// calls. It works from the connection's first event on; what is over or ending is an error as ever.
+    ///
+    /// At most [`NetworkLimits::held_rpcs`](crate::NetworkLimits::held_rpcs) of a connection wait. If it ends before, they
+    /// are dropped, with a warning and a count ([`SessionCounters::held_dropped`](crate::SessionCounters::held_dropped)).
+    /// Who wants to hear of each sends it with a receipt, as a type that is
+    /// [held](crate::RpcOptions::held_until_connected).
+    pub fn send_when_connected<T: Rpc>(&mut self, connection: Entity, rpc: &T) -> Result<(), NetworkSendError> {
+        self.known(connection)?;
+        let (number, entry) = plain::<T>(&self.registry)?;
+        let (buffer, when) = ready(&mut self.connections, connection, entry, true)?;
+        enqueue(buffer, (number, entry), self.map.as_deref(), connection, None, when, rpc)
     }
 
     /// Sends to every connection that may take it now, and says how many these are. A connection whose buffer is full
@@ -66,8 +84,8 @@ impl RpcSender<'_, '_> {
         let (number, entry) = plain::<T>(&self.registry)?;
         let mut sent = 0;
         for connection in connections {
-            let Ok(buffer) = ready(&mut self.connections, connection, entry) else { continue };
-            sent += count(enqueue(buffer, number, entry, self.map.as_deref(), connection, None, rpc))?;
+            let Ok((buffer, when)) = ready(&mut self.connections, connection, entry, false) else { continue };
+            sent += count(enqueue(buffer, (number, entry), self.map.as_deref(), connection, None, when, rpc))?;
         }
         Ok(sent)
     }
@@ -80,10 +98,12 @@ impl RpcSender<'_, '_> {
     ) -> Result<usize, NetworkSendError> {
         let (number, entry) = plain::<T>(&self.registry)?;
         let mut sent = 0;
-        for (connection, &state, buffer) in &mut self.connections {
-            if wanted(connection) && check(state, entry).is_ok() {
+        for (connection, &state, ending, buffer) in &mut self.connections {
+            if wanted(connection)
+                && let Ok(when) = check(ending.judge(state), entry, false)
+            {
                 let buffer = buffer.into_inner();
-                sent += count(enqueue(buffer, number, entry, self.map.as_deref(), connection, None, rpc))?;
+                sent += count(enqueue(buffer, (number, entry), self.map.as_deref(), connection, None, when, rpc))?;
             }
         }
         Ok(sent)
@@ -94,11 +114,12 @@ impl RpcSender<'_, '_> {
     pub fn send_with_receipt<T: Rpc>(&mut self, connection: Entity, rpc: &T) -> Result<CallId, NetworkSendError> {
         self.known(connection)?;
         let (number, entry) = plain::<T>(&self.registry)?;
-        let buffer = ready(&mut self.connections, connection, entry)?;
+        let (buffer, when) = ready(&mut self.connections, connection, entry, entry.options.held)?;
         let call = next_call(buffer)?;
-        enqueue(buffer, number, entry, self.map.as_deref(), connection, Some(call), rpc)?;
-        let reliable = entry.options.channel == ChannelId::RELIABLE;
-        Ok(buffer.calls.add((!reliable).then_some(LOST_AFTER), finish_receipt))
+        enqueue(buffer, (number, entry), self.map.as_deref(), connection, Some(call), when, rpc)?;
+        // The time of one that is held begins when it leaves.
+        let can_be_lost = entry.options.channel != ChannelId::RELIABLE && when == When::Now;
+        Ok(buffer.calls.add(can_be_lost.then_some(LOST_AFTER), finish_receipt))
     }
 
     /// Asks something: a [`Response`](crate::Response) with the same [`CallId`] follows, with the answer or, after
@@ -112,9 +133,9 @@ impl RpcSender<'_, '_> {
         self.known(connection)?;
         let (number, entry) = find::<Q>(&self.registry)?;
         let finish = entry.finish.ok_or(NetworkSendError::NotARequest(entry.name))?;
-        let buffer = ready(&mut self.connections, connection, entry)?;
+        let (buffer, when) = ready(&mut self.connections, connection, entry, entry.options.held)?;
         let call = next_call(buffer)?;
-        enqueue(buffer, number, entry, self.map.as_deref(), connection, Some(call), request)?;
+        enqueue(buffer, (number, entry), self.map.as_deref(), connection, Some(call), when, request)?;
         Ok(buffer.calls.add(Some(timeout), finish))
     }
 
@@ -125,11 +146,12 @@ impl RpcSender<'_, '_> {
         answer: &A,
     ) -> Result<(), NetworkSendError> {
         let connection = request.connection;
-        let Ok((_, state, buffer)) = self.connections.get_mut(connection) else {
+        let Ok((_, &state, ending, buffer)) = self.connections.get_mut(connection) else {
             return Err(NetworkSendError::Unknown(connection));
         };
+        let state = ending.judge(state);
         if state.is_ending() {
-            return Err(NetworkSendError::NotReady(*state));
+            return Err(NetworkSendError::NotReady(state));
         }
         let buffer = buffer.into_inner();
         let (limit, waiting) = (buffer.max_message, buffer.byte_len());
@@ -169,24 +191,35 @@ fn plain<T: Rpc>(registry: &RpcRegistry) -> Result<(u16, &RpcEntry), NetworkSend
     Ok(found)
 }
 
-fn check(state: ConnectionState, entry: &RpcEntry) -> Result<(), NetworkSendError> {
+/// When an RPC leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// At the end of this update.
+    Now,
+    /// As soon as it may travel.
+    Held,
+}
+
+fn check(state: ConnectionState, entry: &RpcEntry, hold: bool) -> Result<When, NetworkSendError> {
     match state {
-        ConnectionState::Connected(_) => Ok(()),
-        ConnectionState::Approval if entry.options.approval => Ok(()),
+        ConnectionState::Connected(_) => Ok(When::Now),
+        ConnectionState::Approval if entry.options.approval => Ok(When::Now),
+        _ if hold && !state.is_ending() => Ok(When::Held),
         _ => Err(NetworkSendError::NotReady(state)),
     }
 }
 
 fn ready<'a>(
-    connections: &'a mut Query<'_, '_, (Entity, &'static ConnectionState, &'static mut OutgoingRpcBuffer)>,
+    connections: &'a mut Query<'_, '_, Outgoing>,
     connection: Entity,
     entry: &RpcEntry,
-) -> Result<&'a mut OutgoingRpcBuffer, NetworkSendError> {
-    let Ok((_, &state, buffer)) = connections.get_mut(connection) else {
+    hold: bool,
+) -> Result<(&'a mut OutgoingRpcBuffer, When), NetworkSendError> {
+    let Ok((_, &state, ending, buffer)) = connections.get_mut(connection) else {
         return Err(NetworkSendError::Unknown(connection));
     };
-    check(state, entry)?;
-    Ok(buffer.into_inner())
+    let when = check(ending.judge(state), entry, hold)?;
+    Ok((buffer.into_inner(), when))
 }
 
 fn next_call(buffer: &OutgoingRpcBuffer) -> Result<CallId, NetworkSendError> {
@@ -207,15 +240,18 @@ fn count(sent: Result<(), NetworkSendError>) -> Result<usize, NetworkSendError> 
 
 fn enqueue<T: Rpc>(
     buffer: &mut OutgoingRpcBuffer,
-    number: u16,
-    entry: &RpcEntry,
+    (number, entry): (u16, &RpcEntry),
     map: Option<&RpcEntityMap>,
     connection: Entity,
     call: Option<CallId>,
+    when: When,
     rpc: &T,
 ) -> Result<(), NetworkSendError> {
-    if buffer.lacking.as_ref().is_some_and(|lacking| lacking.get(usize::from(number)) == Some(&true)) {
+    if buffer.lacks(number) {
         return Err(NetworkSendError::UnknownToPeer(entry.name));
+    }
+    if when == When::Held && buffer.held.len() >= buffer.held.most {
+        return Err(NetworkSendError::TooManyHeld(buffer.held.len()));
     }
     let (waiting, max_bytes) = (buffer.byte_len(), buffer.max_bytes);
     let (queue, limit) = buffer.lane(entry.options.channel);
@@ -247,7 +283,11 @@ fn enqueue<T: Rpc>(
         queue.pop_back();
         return Err(SendError::TooLarge { size: size - start, limit }.into());
     }
-    refuse_if_too_much(queue, size, limit, waiting, max_bytes)
+    refuse_if_too_much(queue, size, limit, waiting, max_bytes)?;
+    if when == When::Held {
+        buffer.hold_newest(entry.options.channel, number, entry.options.approval);
+    }
+    Ok(())
 }
 
 fn refuse_if_too_much(

@@ -325,6 +325,7 @@ impl Core {
             return false;
         };
         connection.state = row.to;
+        connection.ending.note(row.to);
         self.enter(slot, row.effects);
         true
     }
@@ -431,6 +432,7 @@ pub(super) fn blank(entity: Entity, key: ConnectionKey) -> Connection {
         entity,
         key,
         state: ConnectionState::Connecting,
+        ending: Default::default(),
         network_id: None,
         reason: None,
         deadline: None,

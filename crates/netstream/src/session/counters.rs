@@ -14,6 +14,9 @@ pub struct SessionCounters {
     pub unread_dropped: u64,
     /// Messages for connections that are ending or over; dropped.
     pub late_messages: u64,
+    /// RPCs that were held until Connected and are dropped, because the connection ended before or the peer does not know
+    /// them.
+    pub held_dropped: u64,
     /// Connections refused because the World, or the list of those that wait for approval, was full.
     pub refused_full: u64,
     /// Connections refused because of a ban.

@@ -8,6 +8,7 @@ use netstream_driver::{ConnectionKey, DriverId, Endpoint};
 
 use super::protocol::{Numbers, ProtocolRecord, SharedDiff};
 use super::tickets::ResumeTicket;
+use crate::connection::Ending;
 use crate::queue::MessageQueue;
 use crate::{ConnectionState, NetworkId};
 
@@ -20,6 +21,8 @@ pub(crate) struct Connection {
     pub(crate) entity: Entity,
     pub(crate) key: ConnectionKey,
     pub(crate) state: ConnectionState,
+    /// What the entity knows of its end.
+    pub(crate) ending: Ending,
     pub(crate) network_id: Option<NetworkId>,
     /// Why we are ending it; what the event will say unless the peer says otherwise first.
     pub(crate) reason: Option<DisconnectReason>,

@@ -14,6 +14,7 @@ use super::registry::{Snapshot, SnapshotRegistry};
 use super::wire::{MAX_HEADER, MAX_SNAPSHOT, write_delta, write_header, write_whole};
 use super::{SnapshotAcks, delta};
 use crate::command::CommandArrivals;
+use crate::connection::Ending;
 use crate::queue::MessageQueue;
 use crate::rpc::Append;
 use crate::session::control::MessageKind;
@@ -142,6 +143,14 @@ impl OutgoingSnapshots {
     }
 }
 
+/// What a connection's entity tells of it, and what it is to be sent.
+type Player = (
+    (&'static ConnectionState, &'static Ending),
+    &'static mut OutgoingSnapshots,
+    &'static SnapshotAcks,
+    Option<&'static SnapshotTargetSize>,
+);
+
 /// Server: sends snapshots; a parameter for systems.
 ///
 /// All that is sent to a connection for one tick travels as one message, which arrives whole or not at all, and leaves at
@@ -150,16 +159,7 @@ impl OutgoingSnapshots {
 pub struct SnapshotSender<'w, 's> {
     registry: Option<Res<'w, SnapshotRegistry>>,
     time: Option<Res<'w, NetworkTime>>,
-    connections: Query<
-        'w,
-        's,
-        (
-            &'static ConnectionState,
-            &'static mut OutgoingSnapshots,
-            &'static SnapshotAcks,
-            Option<&'static SnapshotTargetSize>,
-        ),
-    >,
+    connections: Query<'w, 's, Player>,
     scratch: Local<'s, (Vec<u8>, Vec<u8>)>,
 }
 
@@ -189,8 +189,8 @@ impl SnapshotSender<'_, '_> {
     /// certain. One that is sent as a delta may be larger. 0 where nothing can be sent.
     pub fn room(&self, connection: Entity) -> usize {
         let tick = self.time.as_ref().map(|time| time.tick()).unwrap_or_default();
-        let Ok((state, outgoing, _, target)) = self.connections.get(connection) else { return 0 };
-        if !state.is_in_game() {
+        let Ok(((&state, ending), outgoing, _, target)) = self.connections.get(connection) else { return 0 };
+        if !ending.judge(state).is_in_game() {
             return 0;
         }
         outgoing.left(tick, target).saturating_sub(MAX_SECTION_HEAD).min(MAX_SNAPSHOT)
@@ -203,10 +203,10 @@ impl SnapshotSender<'_, '_> {
 
     fn put(&mut self, connection: Entity, kind: u32, baselines: Option<usize>) -> Result<usize, SnapshotError> {
         let tick = self.time.as_ref().map(|time| time.tick()).unwrap_or_default();
-        let Ok((state, mut outgoing, acks, target)) = self.connections.get_mut(connection) else {
+        let Ok(((&state, ending), mut outgoing, acks, target)) = self.connections.get_mut(connection) else {
             return Err(SnapshotError::Unknown(connection));
         };
-        if !state.is_in_game() {
+        if !ending.judge(state).is_in_game() {
             return Err(SnapshotError::NotInGame);
         }
         let (snapshot, encoded) = &mut *self.scratch;

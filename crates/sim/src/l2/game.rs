@@ -168,8 +168,8 @@ fn any_entity(peer: &Peer, dice: &mut Dice, ends: &Ends) -> Option<Entity> {
 fn call_nonsense(peer: &mut Peer, entity: Option<Entity>, dice: &mut Dice) {
     let Some(entity) = entity else { return };
     // What can be sent would arrive and be judged: only what cannot reach anybody is sent.
-    // The component counts, which follows a call only with its event: an RPC after `disconnect` in one update still leaves.
-    let connected = peer.app.world().get::<ConnectionState>(entity).is_some_and(|state| state.is_connected());
+    // What `state` says counts at once: after `disconnect` everything is refused, before the event tells of it.
+    let connected = peer.net().state(entity).is_some_and(ConnectionState::is_connected);
     match dice.number(0..=7) {
         1 | 2 | 6 if connected => {}
         0 => _ = peer.net().approve(entity),
