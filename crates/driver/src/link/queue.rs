@@ -14,6 +14,9 @@ const MAX_PACKETS: usize = 1 << 16;
 /// How long a reordered packet is held back at least at most: enough for the next packet of a 60-Hz sender.
 const REORDER_HOLD: Duration = Duration::from_millis(20);
 
+/// How often a reliable message is sent at most.
+const MAX_ATTEMPTS: u32 = 64;
+
 /// What a queue did since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -155,6 +158,35 @@ impl<T: Clone> LinkQueue<T> {
         Fate::Arrives { due, copy: copy.map(|copy| copy.max(due)) }
     }
 
+    /// When a message arrives that is sent again, each time `again` later, until it is not lost.
+    ///
+    /// Only its first attempt is a packet of the present, which takes its turn at a limited rate (however long that is:
+    /// it is not lost there) and keeps the order with its neighbours. What becomes of later attempts is the message's own
+    /// affair and moves no other packet.
+    pub(super) fn due_of_reliable(&mut self, now: Mono, len: usize, again: Duration) -> Mono {
+        self.stats.packets += 1;
+        let lost = self.lose();
+        let sent = now + self.turn(now, len);
+        if !lost {
+            let due = (sent + self.travel_time()).max(self.latest);
+            self.latest = due;
+            return due;
+        }
+        self.stats.lost += 1;
+        let (mut sent, loss) = (sent + again, self.profile.loss);
+        // With total loss it arrives that much later all the same: whoever has no packets has nothing that times out.
+        for _ in 1..MAX_ATTEMPTS {
+            self.stats.packets += 1;
+            // A burst is over by then.
+            if !self.roll(loss) {
+                break;
+            }
+            self.stats.lost += 1;
+            sent = sent + again;
+        }
+        sent + self.travel_time()
+    }
+
     /// Puts one packet in that comes out at `due`, whatever the profile says. `None` if the queue is full and it is
     /// lost; else its place.
     fn push_due(&mut self, due: Mono, tag: T, packet: &[u8]) -> Option<usize> {
@@ -246,14 +278,16 @@ impl<T: Clone> LinkQueue<T> {
 
     /// How long a packet waits until the rate lets it through; `None` if that is too long.
     fn wait_for_turn(&mut self, now: Mono, len: usize) -> Option<Duration> {
-        let Some(rate) = self.profile.rate else { return Some(Duration::ZERO) };
-        let waits = self.busy.since(now);
-        if waits > self.profile.queue {
-            return None;
-        }
+        let fits = self.profile.rate.is_none() || self.busy.since(now) <= self.profile.queue;
+        fits.then(|| self.turn(now, len))
+    }
+
+    /// How long a packet waits until the rate lets it through, however long that is.
+    fn turn(&mut self, now: Mono, len: usize) -> Duration {
+        let Some(rate) = self.profile.rate else { return Duration::ZERO };
         let takes = Duration::from_nanos(len as u64 * 1_000_000_000 / u64::from(rate.max(1)));
-        self.busy = now + waits + takes;
-        Some(waits + takes)
+        self.busy = now + self.busy.since(now) + takes;
+        self.busy.since(now)
     }
 
     fn travel_time(&mut self) -> Duration {

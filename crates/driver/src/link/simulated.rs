@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netstream_transport::channel::ChannelTable;
-use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Identity, Incoming, Mono, Now};
+use netstream_transport::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Identity, Incoming, Mono, Now};
 
 use super::simulator::incoming_seed;
 use super::{Direction, Fate, LinkProfile, LinkQueue, LinkStats};
@@ -20,9 +20,6 @@ const RELIABLE_BYTES: usize = 256 * 1024;
 
 /// How long a reliable message waits at least before what was lost of it is sent again.
 const RETRANSMIT: Duration = Duration::from_millis(50);
-/// How often a reliable message is lost at most. With total loss it arrives that much later all the same, because
-/// a driver without packets has nothing that could time out.
-const MAX_LOSSES: u32 = 64;
 
 /// Any driver, behind a bad network.
 ///
@@ -64,6 +61,10 @@ enum Event {
 struct Connection {
     /// The user knows that it is up.
     open: bool,
+    /// A client's arrival is on its way to the user.
+    arriving: bool,
+    /// It has come too late: nobody is listening any more. The user never hears of it.
+    refused_entry: bool,
     /// The user has asked for its end.
     closing: bool,
     /// When the last ordered message of each direction is due; the next one is not due before.
@@ -241,6 +242,7 @@ fn take_in(
         return;
     }
     let connection = connections.entry(id).or_default();
+    connection.arriving |= matches!(event, Event::Accepted { .. });
     let due = ordered_due(queue, now, bytes.len()).max(connection.received_until);
     connection.received_until = due;
     if !queue.push_at(due, event.clone(), bytes) {
@@ -257,15 +259,7 @@ fn is_ordered(channel: ChannelId) -> bool {
 /// When a message arrives that is sent again whenever it is lost.
 fn ordered_due<T: Clone>(queue: &mut LinkQueue<T>, now: Mono, len: usize) -> Mono {
     let profile = queue.profile();
-    let again = RETRANSMIT.max(profile.delay * 2 + profile.jitter * 4);
-    let mut sent = now;
-    for _ in 0..MAX_LOSSES {
-        match queue.fate(sent, len) {
-            Fate::Arrives { due, .. } => return due,
-            Fate::Lost => sent = sent + again,
-        }
-    }
-    sent
+    queue.due_of_reliable(now, len, RETRANSMIT.max(profile.delay * 2 + profile.jitter * 4))
 }
 
 /// Reports one event, unless what came before it makes it meaningless.
@@ -277,7 +271,12 @@ fn deliver(
 ) {
     match event {
         Event::Accepted { connection, address, identity } => {
-            connections.entry(*connection).or_default().open = true;
+            let held = connections.entry(*connection).or_default();
+            if held.refused_entry {
+                return;
+            }
+            held.arriving = false;
+            held.open = true;
             sink(Incoming::Accepted { connection: *connection, address: *address, identity: identity.as_deref() });
         }
         Event::Connected { connection } => {
@@ -294,7 +293,9 @@ fn deliver(
             }
         }
         Event::Disconnected { connection, reason } => {
-            connections.remove(connection);
+            if connections.remove(connection).is_some_and(|held| held.refused_entry) {
+                return;
+            }
             sink(Incoming::Disconnected { connection: *connection, reason: reason.clone() });
         }
     }
@@ -311,6 +312,20 @@ impl<D: NetworkDriver> NetworkDriver for Simulated<D> {
 
     fn stop_listening(&mut self, now: Now) {
         self.inner.stop_listening(now);
+        // Whoever is not in yet stays out.
+        let reason = DisconnectReason::local(DisconnectCode::Refused);
+        let arriving = self.connections.iter_mut().filter(|(_, connection)| connection.arriving);
+        let mut late: Vec<ConnectionId> = arriving
+            .map(|(&id, connection)| {
+                connection.arriving = false;
+                connection.refused_entry = true;
+                id
+            })
+            .collect();
+        late.sort_unstable();
+        for id in late {
+            self.inner.disconnect(now, id, &reason, Duration::ZERO);
+        }
     }
 
     fn listening(&self) -> Option<Endpoint> {

@@ -28,7 +28,8 @@ const DRAIN: Duration = Duration::from_millis(500);
 const PLAY: Duration = Duration::from_millis(300);
 
 /// What a driver's link becomes under its clients.
-const LINKS: [LinkProfile; 3] = [LinkProfile::BROADBAND, LinkProfile::WIFI, LinkProfile::INTERCONTINENTAL];
+const LINKS: [LinkProfile; 4] =
+    [LinkProfile::BROADBAND, LinkProfile::WIFI, LinkProfile::MOBILE_4G, LinkProfile::INTERCONTINENTAL];
 
 /// What happens to a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
