@@ -8,6 +8,8 @@ use std::time::Duration;
 use bevy_app::App;
 use bevy_ecs::entity::Entity;
 use harness::{Link, Pair, Peer};
+use netstream::driver::link::{LinkProfile, Simulated};
+use netstream::driver::{IpcDriver, UdpDriver};
 use netstream::prelude::*;
 
 use ConnectionState::{Accepted, Approval, Connected, Connecting, Disconnected, Disconnecting};
@@ -133,6 +135,75 @@ fn call(call: Call, peer: &mut Peer, connection: Entity) {
     }
 }
 
+/// Gives a World's drivers a slow link, or a perfect one; nothing is lost on either.
+fn slow(peer: &mut Peer, delay: Duration) {
+    let profile = LinkProfile { delay, ..LinkProfile::PERFECT };
+    for (_, driver) in peer.net().drivers_mut().iter_mut() {
+        let driver = driver.as_any_mut();
+        if let Some(driver) = driver.downcast_mut::<Simulated<UdpDriver>>() {
+            driver.set_both(profile);
+        } else if let Some(driver) = driver.downcast_mut::<Simulated<IpcDriver>>() {
+            driver.set_both(profile);
+        }
+    }
+}
+
+/// Whatever the state is on either end, also in the middle of the drivers' own handshakes; nothing is lost on the way.
+#[test]
+fn a_world_that_is_dropped_after_0_to_40_updates_has_said_goodbye() {
+    for (link, side) in [
+        (Link::LossyIpc, Side::Server),
+        (Link::LossyIpc, Side::Client),
+        (Link::LossyUdp, Side::Server),
+        (Link::LossyUdp, Side::Client),
+    ] {
+        let mut seen = Vec::new();
+        for updates in 0..=40 {
+            let mut pair = Pair::with(link, NetworkStreamPlugin::with_approval, |plugin| plugin);
+            pair.connect();
+            // Only the one who stays has a slow link: what is on its way in that of a dropped World goes with it.
+            let delays = [Duration::ZERO, Duration::from_millis(40)];
+            slow(&mut pair.server, delays[usize::from(side == Side::Client)]);
+            slow(&mut pair.client, delays[usize::from(side == Side::Server)]);
+            for update in 0..updates {
+                pair.step();
+                if update == 25 {
+                    let waiting = pair.server.connection();
+                    pair.server.net().approve(waiting).unwrap();
+                }
+            }
+            let gone = if side == Side::Server { &mut pair.server } else { &mut pair.client };
+            let states: Vec<_> = gone.connections().last().map(|&c| gone.states_of(c)).unwrap_or_default();
+            seen.extend(&states);
+            gone.app = App::new();
+            pair.run(Duration::from_secs(6));
+            let stays = if side == Side::Server { &mut pair.client } else { &mut pair.server };
+            stays.check(side == Side::Client);
+            for connection in stays.connections() {
+                let (said, goodbye) = (stays.reason_of(connection), goodbye(side, Connecting));
+                // A server that has never heard of a client has nothing to say.
+                let unheard = matches!(said.code, DisconnectCode::Refused | DisconnectCode::MaxConnectionAttempts);
+                let right =
+                    said == DisconnectReason::remote(goodbye) || (states.is_empty() && side == Side::Server && unheard);
+                assert!(right, "{said} over {link:?}, the {side:?} dropped after {updates} updates in {states:?}");
+            }
+        }
+        for state in states(side).iter().filter(|state| !matches!(state, Connected(InGame) | Disconnecting)) {
+            assert!(seen.contains(state), "{side:?} was never {state} over {link:?}");
+        }
+    }
+}
+
+/// What a World that is dropped in this state says to its peer.
+fn goodbye(side: Side, state: ConnectionState) -> DisconnectCode {
+    match (state, side) {
+        // It was saying so already.
+        (Disconnecting, _) => DisconnectCode::Kicked,
+        (_, Side::Server) => DisconnectCode::ServerShutdown,
+        (_, Side::Client) => DisconnectCode::ConnectionClose,
+    }
+}
+
 fn every_call_in_every_state_has_one_outcome(link: Link) {
     let mut reached = 0;
     for side in [Side::Server, Side::Client] {
@@ -155,6 +226,10 @@ fn every_call_in_every_state_has_one_outcome(link: Link) {
                         let ends = states.iter().filter(|state| **state == Disconnected).count();
                         assert_eq!((ends, states.last()), (1, Some(&Disconnected)), "{what}: {this:?} saw {states:?}");
                         assert!(peer.app.world().get_entity(connection).is_err(), "{what}");
+                        if dropped && !link.is_lossy() {
+                            let said = peer.reason_of(connection);
+                            assert_eq!(said, DisconnectReason::remote(goodbye(side, state)), "{what}: {states:?}");
+                        }
                     }
                     assert_eq!(peer.net().connections().count(), 0, "{what}");
                     assert_eq!(peer.net().network_ids_in_use(), 0, "{what}");
