@@ -1,5 +1,6 @@
 //! Where a driver listens or connects to, as text: `udp://example.org:7979`, `ipc://local`.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -88,6 +89,9 @@ impl fmt::Display for Host {
 /// assert_eq!(endpoint.to_string(), "udp://[::1]:7979");
 /// # Ok::<(), netstream_driver::EndpointError>(())
 /// ```
+///
+/// Whoever wants an endpoint takes text as well: `TryInto<Endpoint>` is there for `&str`, `String` and both kinds of
+/// `Endpoint`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     scheme: Scheme,
@@ -186,6 +190,36 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+impl TryFrom<&str> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: &str) -> Result<Self, EndpointError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: &String) -> Result<Self, EndpointError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: String) -> Result<Self, EndpointError> {
+        text.parse()
+    }
+}
+
+impl From<&Endpoint> for Endpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        endpoint.clone()
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
@@ -228,6 +262,12 @@ impl FromStr for Endpoint {
             }
         };
         Ok(Self { scheme, host, port, path: path.to_owned(), fragment })
+    }
+}
+
+impl From<Infallible> for EndpointError {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

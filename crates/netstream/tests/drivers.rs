@@ -113,6 +113,23 @@ fn listen_all_is_all_or_none() {
 }
 
 #[test]
+fn an_endpoint_is_text_or_an_endpoint() {
+    let (clock, hub) = (ManualClock::new(), IpcHub::new());
+    let mut server = Peer::new(NetworkStreamPlugin::server().with_clock(clock.clone()).with_ipc(&hub));
+    let text = String::from("ipc://text");
+    server.net().listen(&text).unwrap();
+    let named = server.net().listen(Endpoint::ipc("named").unwrap()).unwrap();
+    assert!(matches!(server.net().listen(String::new()), Err(netstream::NetworkListenError::Endpoint(_))));
+    let mut client = Peer::new(NetworkStreamPlugin::client().with_clock(clock).with_ipc(&hub));
+    let close = DisconnectReason::local(DisconnectCode::ConnectionClose);
+    let first = client.net().connect(text).unwrap();
+    client.net().disconnect(first, close.clone()).unwrap();
+    let second = client.net().connect(&named.endpoint).unwrap();
+    client.net().disconnect(second, close).unwrap();
+    client.net().connect_with(named.endpoint, ConnectOptions::new()).unwrap();
+}
+
+#[test]
 fn several_listen_requests_each_get_their_own_answer() {
     let hub = IpcHub::new();
     let mut server = Peer::new(NetworkStreamPlugin::server().with_ipc(&hub));

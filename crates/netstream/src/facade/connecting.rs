@@ -2,7 +2,7 @@
 
 use bevy_ecs::entity::Entity;
 use netstream_driver::transport::netcode::{ConnectToken, JoinCode};
-use netstream_driver::{ConnectionKey, Credentials, DriverId, Endpoint, NetworkDriver, Scheme};
+use netstream_driver::{ConnectionKey, Credentials, DriverId, Endpoint, EndpointError, NetworkDriver, Scheme};
 
 use super::NetworkStreamDriver;
 use crate::errors::NetworkConnectError;
@@ -57,18 +57,25 @@ impl ConnectOptions {
 }
 
 impl NetworkStreamDriver {
-    /// Starts to connect to a server; the scheme chooses the driver. Enough for in-process endpoints; others want
+    /// Starts to connect to a server, whose endpoint is text or an [`Endpoint`]; the scheme chooses the driver. Enough for in-process endpoints; others want
     /// [`connect_with`](Self::connect_with) a join code or token.
     ///
     /// The returned entity is the connection from now on; its state is Connecting. Components may be inserted on it at
     /// once. The outcome is reported by [`ConnectionEvent`](crate::ConnectionEvent)s.
-    pub fn connect(&mut self, endpoint: &str) -> Result<Entity, NetworkConnectError> {
+    pub fn connect<E>(&mut self, endpoint: E) -> Result<Entity, NetworkConnectError>
+    where
+        E: TryInto<Endpoint, Error: Into<EndpointError>>,
+    {
         self.connect_with(endpoint, ConnectOptions::new())
     }
 
     /// The same with a join code or token for the driver, and credentials for the server's game code.
-    pub fn connect_with(&mut self, endpoint: &str, options: ConnectOptions) -> Result<Entity, NetworkConnectError> {
-        let (key, endpoint) = self.dial(endpoint, &options)?;
+    pub fn connect_with<E>(&mut self, endpoint: E, options: ConnectOptions) -> Result<Entity, NetworkConnectError>
+    where
+        E: TryInto<Endpoint, Error: Into<EndpointError>>,
+    {
+        let endpoint = endpoint.try_into().map_err(Into::into)?;
+        let key = self.dial(&endpoint, &options)?;
         let reserved = self.reserved.pop();
         let entity = reserved.unwrap_or_else(|| self.session.alloc_entity());
         let reserved = reserved.is_some();
@@ -86,18 +93,14 @@ impl NetworkStreamDriver {
         if self.slot(entity).is_ok() {
             return Err(NetworkConnectError::AlreadyConnected(entity));
         }
-        let (key, endpoint) = self.dial(endpoint, &options)?;
+        let endpoint = endpoint.parse()?;
+        let key = self.dial(&endpoint, &options)?;
         self.session.core.connect(entity, key, endpoint, options.credentials, options.as_new, true);
         Ok(())
     }
 
     /// Checks everything, finds or makes the driver and lets it reach for the server. After an error nothing is left.
-    fn dial(
-        &mut self,
-        endpoint: &str,
-        options: &ConnectOptions,
-    ) -> Result<(ConnectionKey, Endpoint), NetworkConnectError> {
-        let endpoint: Endpoint = endpoint.parse()?;
+    fn dial(&mut self, endpoint: &Endpoint, options: &ConnectOptions) -> Result<ConnectionKey, NetworkConnectError> {
         let core = &self.session.core;
         if core.side == Side::Server {
             return Err(NetworkConnectError::NotAClient);
@@ -112,14 +115,14 @@ impl NetworkStreamDriver {
         let driver = match self.idle_driver(endpoint.scheme()) {
             Some(driver) => driver,
             None => {
-                let made = (self.constructor)(&endpoint).ok_or(NetworkConnectError::NoDriver(endpoint.scheme()))?;
+                let made = (self.constructor)(endpoint).ok_or(NetworkConnectError::NoDriver(endpoint.scheme()))?;
                 self.session.add_own(made)
             }
         };
         let now = self.session.now();
         let found = self.session.store.get_mut(driver).ok_or(NetworkConnectError::NoDriver(endpoint.scheme()))?;
-        match found.connect(now, &endpoint, &options.transport) {
-            Ok(connection) => Ok((ConnectionKey { driver, connection }, endpoint)),
+        match found.connect(now, endpoint, &options.transport) {
+            Ok(connection) => Ok(ConnectionKey { driver, connection }),
             Err(error) => {
                 self.session.sweep();
                 Err(error.into())

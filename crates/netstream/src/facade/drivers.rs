@@ -6,7 +6,7 @@ use bevy_ecs::component::Component;
 use netstream_driver::transport::netcode::JoinCode;
 use netstream_driver::transport::{DisconnectCode, DisconnectReason};
 use netstream_driver::udp::UdpDriver;
-use netstream_driver::{DriverId, Endpoint, NetworkDriver, NetworkDriverStore};
+use netstream_driver::{DriverId, Endpoint, EndpointError, NetworkDriver, NetworkDriverStore};
 
 use super::NetworkStreamDriver;
 use crate::DriverEvent;
@@ -54,10 +54,13 @@ impl NetworkStreamDriver {
         &mut self.session.store
     }
 
-    /// Listens at an endpoint with a driver of its own, made for the endpoint's scheme. May be called any number of
+    /// Listens at an endpoint (text or an [`Endpoint`]) with a driver of its own, made for the endpoint's scheme. May be called any number of
     /// times, for several drivers at once. After an error nothing of it is open.
-    pub fn listen(&mut self, endpoint: &str) -> Result<Listening, NetworkListenError> {
-        let endpoint: Endpoint = endpoint.parse()?;
+    pub fn listen<E>(&mut self, endpoint: E) -> Result<Listening, NetworkListenError>
+    where
+        E: TryInto<Endpoint, Error: Into<EndpointError>>,
+    {
+        let endpoint = endpoint.try_into().map_err(Into::into)?;
         if self.session.core.side == Side::Client {
             return Err(NetworkListenError::NotAServer);
         }
