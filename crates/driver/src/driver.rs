@@ -147,9 +147,10 @@ pub enum Credentials {
 pub struct ConnectionStats {
     /// Where the peer is; `None` in-process.
     pub remote: Option<SocketAddr>,
-    /// Smoothed round-trip time, without the peer's tick; `None` before the first sample.
+    /// Smoothed round-trip time, without the peer's tick; `None` before the first sample, and in-process, where nothing is
+    /// acknowledged.
     pub rtt: Option<Duration>,
-    /// Mean deviation of the round-trip time; `None` before the first sample.
+    /// Mean deviation of the round-trip time; `None` where that is.
     pub jitter: Option<Duration>,
     /// Share of our packets that were lost lately, 0 to 1.
     pub loss: f32,

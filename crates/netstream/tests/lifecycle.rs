@@ -29,6 +29,7 @@ over_every_link! {
     a_kick_carries_its_text
     an_application_code_survives
     a_request_component_ends_the_connection
+    the_last_figures_are_there_when_the_end_is_told
     both_ends_close_at_once
     despawning_the_entity_is_a_disconnect
     a_server_world_that_goes_away_says_so
@@ -273,6 +274,39 @@ fn a_request_component_ends_the_connection(link: Link) {
     pair.client.app.world_mut().entity_mut(client).insert(NetworkStreamRequestDisconnect::default());
     pair.ended(server, client);
     assert_eq!(pair.server.reason_of(server), DisconnectReason::remote(DisconnectCode::ConnectionClose));
+    pair.check();
+}
+
+fn the_last_figures_are_there_when_the_end_is_told(link: Link) {
+    #[derive(bevy_ecs::prelude::Resource, Default)]
+    struct Last(Vec<(u64, Option<std::net::SocketAddr>)>);
+    let mut pair = Pair::over(link);
+    for peer in [&mut pair.server, &mut pair.client] {
+        peer.app.init_resource::<Last>().add_observer(
+            |event: bevy_ecs::prelude::On<'_, '_, ConnectionEvent>,
+             net: bevy_ecs::prelude::Res<'_, NetworkStreamDriver>,
+             mut last: bevy_ecs::prelude::ResMut<'_, Last>| {
+                if event.state == Disconnected {
+                    let stats = net.stats(event.connection).expect("the entity is still there");
+                    last.0.push((stats.bytes_received, net.remote_address(event.connection)));
+                }
+            },
+        );
+    }
+    let (server, client) = pair.connected();
+    for number in 0..10 {
+        pair.client.say(client, number, &"x".repeat(1000)).unwrap();
+        pair.server.say(server, number, &"x".repeat(1000)).unwrap();
+    }
+    pair.run(Duration::from_secs(3));
+    pair.server.net().kick(server, "").unwrap();
+    pair.ended(server, client);
+    for peer in [&pair.server, &pair.client] {
+        let [(bytes, remote)] = peer.app.world().resource::<Last>().0[..] else { panic!("one end each") };
+        assert!(bytes >= 10_000, "{bytes} bytes were received");
+        assert_eq!(remote.is_some(), link.scheme() == netstream::driver::Scheme::Udp);
+    }
+    assert_eq!(pair.client.net().stats(client), None, "gone with the entity");
     pair.check();
 }
 

@@ -83,11 +83,12 @@ impl NetworkStreamDriver {
         core.network_id(core.connections.of_entity(connection)?)
     }
 
-    /// Round-trip time, loss, bytes and packets of a connection.
+    /// Round-trip time, loss, bytes and packets of a connection. While its `Disconnected` is being read, they are the last
+    /// ones that were taken: where the peer or the link ended it, up to a second before.
     pub fn stats(&self, connection: Entity) -> Option<ConnectionStats> {
         let core = &self.session.core;
-        let key = core.connections.get(core.connections.of_entity(connection)?)?.key;
-        self.session.store.stats(key)
+        let found = core.connections.get(core.connections.of_entity(connection)?)?;
+        Some(self.session.store.stats(found.key).unwrap_or(found.last_stats))
     }
 
     /// Where the peer is; `None` in-process.

@@ -453,6 +453,7 @@ pub(super) fn blank(entity: Entity, key: ConnectionKey) -> Connection {
         data: Default::default(),
         stream: Default::default(),
         held: Default::default(),
+        last_stats: Default::default(),
         touched: false,
         out_of_game_since: None,
         warned: false,

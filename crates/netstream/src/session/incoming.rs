@@ -32,6 +32,7 @@ impl Core {
                 }
                 let mut connection = blank(spawn(), ConnectionKey { driver, connection });
                 connection.address = address;
+                connection.last_stats.remote = address;
                 connection.client_id = identity.map(|identity| identity.client_id);
                 self.add(connection, identity.cloned().map(Box::new), false);
             }

@@ -34,6 +34,9 @@ use crate::state::Side;
 /// A gap between two polls that deserves a word: a third of the usual idle timeout of 10 s.
 const SLEEPY: Duration = Duration::from_secs(3);
 
+/// How often figures are kept that outlive their connection in its driver.
+const KEEP_STATS_EVERY: Duration = Duration::from_secs(1);
+
 /// A driver that is being emptied.
 struct Drain {
     driver: DriverId,
@@ -49,6 +52,7 @@ pub(crate) struct Session {
     pub(crate) game: GameProtocol,
     drains: Vec<Drain>,
     warned_asleep: bool,
+    kept_stats: Mono,
     /// Drivers that a connect call made for itself; each goes with its connection.
     own: Vec<DriverId>,
     entities: RemoteAllocator,
@@ -64,6 +68,7 @@ impl Session {
             game: GameProtocol::default(),
             drains: Vec::new(),
             warned_asleep: false,
+            kept_stats: Mono::ZERO,
             own: Vec::new(),
             entities,
         }
@@ -82,12 +87,22 @@ impl Session {
         let now = self.now();
         self.warn_if_asleep(before, now);
         self.note_drivers();
+        if now.mono.since(self.kept_stats) >= KEEP_STATS_EVERY {
+            self.kept_stats = now.mono;
+            self.keep_stats(|_| true);
+        }
         let Self { core, store, entities, .. } = self;
         store.receive(now, &mut |driver, incoming| core.handle_incoming(driver, incoming, || entities.alloc()));
         self.core.tick();
         self.tick_drains(now);
         self.sweep();
         self.flush();
+    }
+
+    fn keep_stats(&mut self, of: impl Fn(DriverId) -> bool) {
+        for connection in self.core.connections.iter_mut().filter(|connection| of(connection.key.driver)) {
+            connection.last_stats = self.store.stats(connection.key).unwrap_or(connection.last_stats);
+        }
     }
 
     /// Looks at drivers that are new, whichever way they came into the store.
@@ -195,6 +210,7 @@ impl Session {
             return None;
         }
         let now = self.now();
+        self.keep_stats(|driver| driver == id);
         let slots = self.core.connections.of_driver(id);
         for &slot in &slots {
             self.core.close(slot, reason.clone());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bevy_ecs::entity::{Entity, EntityHashMap};
 use netstream_driver::transport::{DisconnectReason, Mono};
-use netstream_driver::{ConnectionKey, DriverId, Endpoint};
+use netstream_driver::{ConnectionKey, ConnectionStats, DriverId, Endpoint};
 
 use super::protocol::{Numbers, ProtocolRecord, SharedDiff};
 use super::tickets::ResumeTicket;
@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     pub(crate) stream: MessageQueue,
     /// Client: RPCs that overtook the server's acceptance on another channel; they count from then on.
     pub(crate) held: MessageQueue,
+    /// What its driver said of it at last.
+    pub(crate) last_stats: ConnectionStats,
     /// Whether it is on the list of those whose queues have something for the entity.
     pub(crate) touched: bool,
     /// Since when the peer sends as if in the game and this side is not.
@@ -140,6 +142,10 @@ impl ConnectionTable {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Connection)> {
         self.slots.iter().enumerate().filter_map(|(slot, connection)| Some((slot, connection.as_ref()?)))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.slots.iter_mut().flatten()
     }
 
     /// The connection has another entity from now on.
