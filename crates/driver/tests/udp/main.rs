@@ -1,0 +1,9 @@
+//! What is particular to the UDP driver. Time is virtual and the network is in memory unless a test says otherwise.
+
+mod coming_back;
+mod dialling;
+mod ends;
+mod game;
+mod links;
+mod sockets;
+mod tokens;
