@@ -3,6 +3,8 @@
 mod coming_back;
 mod dialling;
 mod ends;
+#[cfg(target_os = "linux")]
+mod flood;
 mod game;
 mod links;
 mod sockets;
