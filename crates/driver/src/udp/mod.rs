@@ -18,6 +18,7 @@ mod outbox;
 mod port;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
+mod shell;
 #[cfg(target_os = "linux")]
 mod shield;
 mod socket;

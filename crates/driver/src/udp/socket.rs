@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAdd
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::outbox::Outbox;
+use super::shell;
 
 #[cfg(target_os = "linux")]
 use super::kernel::Batched;
@@ -247,52 +248,19 @@ impl DatagramSocket for UdpSocket {
 
     fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
         let Self { socket, batched, stats, .. } = self;
-        // One error takes the place of one batch, and is worth one more attempt: it may be about a datagram that we
-        // sent, with others waiting behind it.
-        for _ in 0..2 {
-            stats.receive_calls += 1;
-            let mut truncated = 0;
-            let received = batched.receive(socket, &mut truncated, &mut |from, datagram| {
-                stats.received += 1;
-                stats.bytes_received += datagram.len() as u64;
+        shell::receive(stats, &mut |stats| {
+            let SocketStats { received, bytes_received, truncated, .. } = stats;
+            batched.receive(socket, truncated, &mut |from, datagram| {
+                *received += 1;
+                *bytes_received += datagram.len() as u64;
                 deliver(canonical(from), datagram);
-            });
-            stats.truncated += truncated;
-            match received {
-                Ok(batch) => return batch,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => stats.count(&error),
-            }
-        }
-        Batch::default()
+            })
+        })
     }
 
     fn send(&mut self, outbox: &mut Outbox) {
         let Self { socket, batched, stats, local, .. } = self;
-        let mut retried = false;
-        while !outbox.is_empty() {
-            stats.send_calls += 1;
-            match batched.send(socket, local.is_ipv6(), outbox) {
-                Ok(sent) => {
-                    let (datagrams, bytes) = outbox.take_off(sent);
-                    stats.sent += datagrams;
-                    stats.bytes_sent += bytes;
-                    retried = false;
-                }
-                Err(error) => {
-                    stats.count(&error);
-                    match error.kind() {
-                        io::ErrorKind::WouldBlock => return,
-                        // A refusal is about an earlier datagram; this one has not been tried.
-                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused if !retried => retried = true,
-                        _ => {
-                            outbox.take_off(1);
-                            retried = false;
-                        }
-                    }
-                }
-            }
-        }
+        shell::send(stats, outbox, &mut |outbox| batched.send(socket, local.is_ipv6(), outbox));
     }
 
     fn is_crowded(&self) -> bool {
