@@ -34,7 +34,8 @@ pub struct Limits {
     //
     /// Handshakes under way at once; 400 bytes each, allocated at the start. Default 1024.
     pub pending_handshakes: usize,
-    /// Addresses from which one token may be under way. 1 makes a copied request able to keep its owner out. Default 4.
+    /// Handshakes of one token that a full table keeps: a token that has more gives up its own oldest for its next. It may
+    /// be under way from many addresses if somebody copies its requests. Default 4.
     pub addresses_per_token: usize,
     /// Tokens that may be under way at one address. Default 4.
     pub tokens_per_address: usize,

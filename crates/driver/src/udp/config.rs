@@ -59,9 +59,10 @@ pub struct UdpConfig {
     /// How long one `receive` takes datagrams in at a stretch; what is left waits for the next. Only where time is the
     /// machine's. Default 16 ms, a tick at 60 Hz.
     pub receive_budget: Duration,
-    /// How long one `receive` of a server works for strangers: after half of it nothing of theirs is decrypted, after all
-    /// of it the rest waits for the next, unless so much waits that datagrams of players may be lost. Only where time is
-    /// the machine's. Default 1 ms.
+    /// How long one `receive` of a server works for strangers: after half of it no token is opened, after all of it the rest
+    /// waits for the next, unless half of the receive buffer is taken, so that datagrams of players may be lost. Only where
+    /// time is the machine's. Default 1 ms. Under a flood Linux is asked to drop what no client sends before it counts here:
+    /// see [`SocketStats::shielded`](super::SocketStats::shielded).
     pub stranger_budget: Duration,
 }
 

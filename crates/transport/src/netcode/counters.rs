@@ -52,7 +52,7 @@ counters! {
     RequestWrongServer = "requests_dropped_wrong_server_total",
     /// Requests: the table of used tokens is full.
     RequestTableFull = "requests_dropped_table_full_total",
-    /// Requests: the token or the address has too many handshakes under way.
+    /// Requests: the address has too many handshakes under way.
     RequestTooMany = "requests_dropped_too_many_total",
     /// Requests: denied because no slot is free.
     DeniedFull = "denied_full_total",

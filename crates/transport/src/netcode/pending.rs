@@ -53,7 +53,7 @@ pub(crate) struct HandshakeId {
 pub(crate) enum Inserted {
     /// It is in; another had to go for it if `evicted`.
     Yes { id: HandshakeId, evicted: bool },
-    /// The token or the address has its share already (H5).
+    /// The address has its share already.
     TooMany,
 }
 
@@ -96,7 +96,7 @@ impl Chains {
         Self { heads: vec![None; slots], next: vec![None; slots] }
     }
 
-    fn of(&self, hash: u64) -> impl Iterator<Item = usize> {
+    fn of(&self, hash: u64) -> impl Iterator<Item = usize> + Clone {
         std::iter::successors(self.heads[self.chain(hash)], |&slot| self.next[slot])
     }
 
@@ -106,12 +106,15 @@ impl Chains {
     }
 
     fn remove(&mut self, hash: u64, slot: usize) {
-        let after = self.next[slot].take();
-        let before = self.of(hash).find(|&other| self.next[other] == Some(slot));
         let chain = self.chain(hash);
-        match before {
-            Some(before) => self.next[before] = after,
-            None => self.heads[chain] = after,
+        let after = self.next[slot].take();
+        if self.heads[chain] == Some(slot) {
+            self.heads[chain] = after;
+            return;
+        }
+        let before = self.of(hash).find(|&other| self.next[other] == Some(slot));
+        if let Some(before) = before {
+            self.next[before] = after;
         }
     }
 
@@ -185,22 +188,18 @@ impl Pending {
         self.of_address(address).find(|&id| self.get(id).is_some_and(|handshake| handshake.mac == *mac))
     }
 
-    /// Adds a handshake that [`find`](Self::find) has not found. A full table lets the oldest of the same network go,
-    /// else the oldest of all.
-    pub(crate) fn insert(
-        &mut self,
-        handshake: Handshake,
-        addresses_per_token: usize,
-        tokens_per_address: usize,
-    ) -> Inserted {
-        if self.of_address(handshake.address).count() >= tokens_per_address
-            || self.of_token(&handshake.mac).count() >= addresses_per_token
-        {
+    /// Adds a handshake that [`find`](Self::find) has not found. If the table is full, another goes: the oldest of the same
+    /// token if that has more than its share, else the oldest of the same network, else the oldest of all.
+    ///
+    /// So a token may be under way from as many addresses as there is room for (H5): whoever copies its request and is
+    /// first, from however many addresses, does not keep its owner out, and takes no room from other tokens either.
+    pub(crate) fn insert(&mut self, handshake: Handshake, token_share: usize, tokens_per_address: usize) -> Inserted {
+        if self.of_address(handshake.address).count() >= tokens_per_address {
             return Inserted::TooMany;
         }
         let evicted = self.free.is_empty();
         if evicted {
-            self.evict_for(handshake.address);
+            self.evict_for(&handshake, token_share);
         }
         // Eviction has made room, if there was none.
         let Some(index) = self.free.pop() else { return Inserted::TooMany };
@@ -250,9 +249,11 @@ impl Pending {
         ended
     }
 
-    /// Lets the oldest handshake of the network of `address` go, else the oldest of all.
-    fn evict_for(&mut self, address: SocketAddr) {
-        let network = prefix(address);
+    /// Lets another handshake go.
+    fn evict_for(&mut self, newcomer: &Handshake, token_share: usize) {
+        let of_token = self.of_token(&newcomer.mac);
+        let oldest_of_token = of_token.clone().min_by_key(|&index| self.stamp(index));
+        let network = prefix(newcomer.address);
         let oldest = |same_network: bool| {
             let slots = self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.as_ref()?)));
             slots
@@ -260,9 +261,14 @@ impl Pending {
                 .min_by_key(|(_, slot)| slot.stamp)
                 .map(|(index, _)| index)
         };
-        if let Some(index) = oldest(true).or_else(|| oldest(false)) {
+        let own = oldest_of_token.filter(|_| of_token.count() >= token_share);
+        if let Some(index) = own.or_else(|| oldest(true)).or_else(|| oldest(false)) {
             self.clear(index);
         }
+    }
+
+    fn stamp(&self, index: usize) -> Option<u64> {
+        self.slots[index].as_ref().map(|slot| slot.stamp)
     }
 
     fn clear(&mut self, index: usize) {
@@ -274,7 +280,7 @@ impl Pending {
     }
 
     /// The places of the handshakes of a token.
-    fn of_token(&self, mac: &Tag) -> impl Iterator<Item = usize> {
+    fn of_token(&self, mac: &Tag) -> impl Iterator<Item = usize> + Clone {
         let is_this = |slot: &Slot| slot.handshake.mac == *mac;
         self.by_token
             .of(self.secret.hash_one(mac))
@@ -329,16 +335,29 @@ mod tests {
     }
 
     #[test]
-    fn tokens_and_addresses_have_shares() {
+    fn an_address_has_its_share() {
         let mut pending = pending(64);
-        for port in 1..=4 {
-            id(pending.insert(handshake(&format!("192.0.2.1:{port}"), 1, 0), 4, 4));
-        }
-        assert_eq!(pending.insert(handshake("192.0.2.1:5", 1, 0), 4, 4), Inserted::TooMany);
         for mac in 2..=5 {
             id(pending.insert(handshake("192.0.2.9:9", mac, 0), 4, 4));
         }
         assert_eq!(pending.insert(handshake("192.0.2.9:9", 6, 0), 4, 4), Inserted::TooMany);
+    }
+
+    #[test]
+    fn a_token_takes_what_is_free_and_from_a_full_table_its_own() {
+        let mut pending = pending(64);
+        let other = id(pending.insert(handshake("203.0.113.1:1", 9, 0), 4, 4));
+        // One network each, so that networks have no say.
+        let from = |number: usize| format!("10.{number}.0.1:1");
+        let ids: Vec<_> = (0..200).map(|number| id(pending.insert(handshake(&from(number), 1, 0), 4, 4))).collect();
+        let alive: Vec<_> = (0..200).filter(|&number| pending.get(ids[number]).is_some()).collect();
+        assert_eq!(alive, (200 - 63..200).collect::<Vec<_>>(), "the newest of the token");
+        assert!(pending.get(other).is_some());
+        // Another token gets in, at the expense of the oldest of all; it was there before all of these.
+        id(pending.insert(handshake("198.51.100.1:1", 2, 0), 4, 4));
+        assert!(pending.get(other).is_none());
+        pending.remove_token(&[1; 16]);
+        assert_eq!(pending.len(), 1);
     }
 
     #[test]
