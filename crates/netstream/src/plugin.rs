@@ -98,8 +98,10 @@ impl NetworkStreamPlugin {
         Self::new(Side::Client)
     }
 
-    /// A client without eyes, for load tests and bots: a full connection that sends commands, but snapshots are dropped
-    /// unread and there is no [`IncomingSnapshotBuffer`](crate::IncomingSnapshotBuffer).
+    /// A client without eyes, for load tests and bots: a full connection that sends commands and acknowledges snapshots
+    /// as any client does, so that its server does the same work for it. But it drops them undecoded: there is no
+    /// [`IncomingSnapshotBuffer`](crate::IncomingSnapshotBuffer), no [`TickSnapshots`](crate::TickSnapshots), and no
+    /// [`ReceivedSnapshot`](crate::ReceivedSnapshot).
     pub fn thin_client() -> Self {
         Self { thin: true, ..Self::new(Side::Client) }
     }

@@ -9,15 +9,19 @@ use crate::connection::{
     OutgoingRpcBuffer,
 };
 use crate::rpc::RpcRegistry;
+use crate::stream::MovedStream;
 use crate::systems::{freeze, reserve, settle_and_retire};
+use crate::time::NetworkTime;
 use crate::{ConnectionState, NetworkStreamDriver, ProtocolDiff};
 
-/// The drivers and connections of a World, out of any World.
+/// The drivers and connections of a World with all that travels on them, out of any World.
 ///
 /// Take it from one World and insert it into another of the same role and with the same RPCs, e.g. when a game changes
 /// its level by building a new World. Peers notice nothing, as long as it does not take longer than their idle timeout.
-/// Queues, ids, deadlines and statistics go along; what the game put on the entities does not: the returned pairs of old
-/// and new entities say what to copy.
+/// Queues, ids, deadlines and statistics go along, and so do ticks, clocks, commands, acknowledgements and the snapshots
+/// that others are told by; the World that is left behind counts its ticks from the beginning. What the game put on the
+/// entities does not: the returned pairs of old and new entities say what to copy. What was handed out as messages and not
+/// read yet stays where it is.
 ///
 /// ```
 /// # use netstream::prelude::*;
@@ -36,6 +40,8 @@ use crate::{ConnectionState, NetworkStreamDriver, ProtocolDiff};
 pub struct NetworkSession {
     net: Box<NetworkStreamDriver>,
     connections: Vec<Connection>,
+    /// Where ticks are counted.
+    time: Option<NetworkTime>,
 }
 
 /// What netstream and the application's marks had put on an entity.
@@ -50,6 +56,7 @@ struct Connection {
     approved: Option<ConnectionApproved>,
     reconnected: Option<NetworkStreamIsReconnected>,
     in_game: Option<NetworkStreamInGame>,
+    stream: MovedStream,
 }
 
 /// Why a session was not inserted. It is returned unharmed.
@@ -97,10 +104,15 @@ impl NetworkSession {
                 approved: entity.take(),
                 reconnected: entity.take(),
                 in_game: entity.take(),
+                stream: MovedStream::take_from(&mut entity),
             });
             entity.despawn();
         }
-        Some(Self { net, connections })
+        let time = world.get_resource_mut::<NetworkTime>().map(|mut time| {
+            let fresh = NetworkTime::new(time.rate());
+            std::mem::replace(&mut *time, fresh)
+        });
+        Some(Self { net, connections, time })
     }
 
     /// Puts the session into a World and says which entity became which: (old, new).
@@ -119,7 +131,7 @@ impl NetworkSession {
         if let Some(diff) = present.session.core.protocol().differs(self.net.session.core.protocol()) {
             return Err((self, InsertSessionError::OtherProtocol(Box::new(diff))));
         }
-        let Self { mut net, connections } = self;
+        let Self { mut net, connections, mut time } = self;
         net.session.set_entities(world.entity_allocator().build_remote_allocator());
         let spare = std::mem::take(&mut world.resource_mut::<NetworkStreamDriver>().reserved);
         net.reserved = spare;
@@ -127,10 +139,18 @@ impl NetworkSession {
         for connection in &connections {
             let new = world.spawn_empty().id();
             net.session.core.connections.rename(connection.old, new);
-            net.with_rpcs.iter_mut().filter(|entity| **entity == connection.old).for_each(|entity| *entity = new);
+            let waiting = net.with_rpcs.iter_mut().chain(&mut net.with_streams);
+            waiting.filter(|entity| **entity == connection.old).for_each(|entity| *entity = new);
+            if let Some(time) = time.as_mut().filter(|time| time.connection == Some(connection.old)) {
+                time.connection = Some(new);
+            }
             pairs.push((connection.old, new));
         }
         world.insert_resource(*net);
+        // Both count ticks at the same rate, or none: that is part of the protocol.
+        if let Some(time) = time {
+            world.insert_resource(time);
+        }
         for (connection, &(_, new)) in connections.into_iter().zip(&pairs) {
             let mut entity = world.entity_mut(new);
             entity.insert(connection.base);
@@ -145,6 +165,7 @@ impl NetworkSession {
             if connection.approved.is_some() && !entity.contains::<NetworkId>() {
                 entity.insert(ConnectionApproved);
             }
+            connection.stream.insert_into(&mut entity);
         }
         reserve(world);
         debug_assert!(world.contains_resource::<RpcRegistry>());

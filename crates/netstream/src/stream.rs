@@ -1,5 +1,7 @@
 //! What joins commands, snapshots and time to the connections: their components, and the way of their packets.
 
+use std::sync::Arc;
+
 use bevy_app::{App, PostUpdate, PreUpdate, RunFixedMainLoop, RunFixedMainLoopSystems};
 use bevy_ecs::component::Component;
 use bevy_ecs::lifecycle::Add;
@@ -9,11 +11,13 @@ use bevy_ecs::system::{Commands, Query, Res};
 use bevy_ecs::world::{EntityWorldMut, World};
 use netstream_driver::transport::ChannelId;
 
-use crate::command::{self, CommandArrivals, CommandRegistry, OutgoingCommands};
+use crate::command::{self, CommandArrivals, CommandEntry, CommandRegistry, MovedBuffer, OutgoingCommands};
 use crate::queue::MessageQueue;
 use crate::session::SchemaEntry;
-use crate::snapshot::TickSnapshots;
-use crate::snapshot::{self, OutgoingSnapshots, SnapshotAcks, SnapshotArrivals, SnapshotInbox, SnapshotRegistry};
+use crate::snapshot::{
+    self, OutgoingSnapshots, SnapshotAcks, SnapshotArrivals, SnapshotInbox, SnapshotRegistry, SnapshotTargetSize,
+    TickSnapshots,
+};
 use crate::state::Side;
 use crate::time::{NetworkTime, systems as time};
 use crate::{NetworkStreamConnection, NetworkStreamDriver, NetworkStreamInGame, NetworkStreamSystems};
@@ -78,9 +82,10 @@ fn born(
             entity.queue(reset_server);
         }
         Side::Client => {
-            entity.insert(OutgoingCommands::default());
-            if !net.session.core.thin {
-                entity.insert((SnapshotInbox::default(), SnapshotArrivals::default(), TickSnapshots::default()));
+            let thin = net.session.core.thin;
+            entity.insert((OutgoingCommands::default(), SnapshotInbox::new(thin), SnapshotArrivals::default()));
+            if !thin {
+                entity.insert(TickSnapshots::default());
             }
         }
     }
@@ -102,8 +107,7 @@ fn enter(
 
 fn reset_server(mut entity: EntityWorldMut<'_>) {
     let rate = entity.world().get_resource::<NetworkTime>().map(NetworkTime::rate).unwrap_or_default();
-    let registry = entity.world().get_resource::<CommandRegistry>();
-    let types = registry.map(|registry| registry.0.by_number()).unwrap_or_default();
+    let types = command_types(&entity);
     entity.insert((SnapshotAcks::new(rate), CommandArrivals::default()));
     if let Some(mut outgoing) = entity.get_mut::<OutgoingSnapshots>() {
         outgoing.clear();
@@ -117,8 +121,69 @@ fn reset_client(mut entity: EntityWorldMut<'_>) {
     }
     if let Some(mut inbox) = entity.get_mut::<SnapshotInbox>() {
         inbox.clear();
-        entity.insert((SnapshotArrivals::default(), TickSnapshots::default()));
+        let thin = inbox.thin;
+        entity.insert(SnapshotArrivals::default());
+        if !thin {
+            entity.insert(TickSnapshots::default());
+        }
     }
+}
+
+/// What a connection's commands, snapshots and acknowledgements consist of, on its way from World to World.
+#[derive(Default)]
+pub(crate) struct MovedStream {
+    incoming: Option<IncomingStream>,
+    acks: Option<SnapshotAcks>,
+    arrivals: Option<CommandArrivals>,
+    /// By the number of the command type.
+    buffers: Vec<Option<MovedBuffer>>,
+    outgoing_snapshots: Option<OutgoingSnapshots>,
+    target: Option<SnapshotTargetSize>,
+    outgoing_commands: Option<OutgoingCommands>,
+    inbox: Option<SnapshotInbox>,
+    snapshots: Option<SnapshotArrivals>,
+    raw: Option<TickSnapshots>,
+}
+
+impl MovedStream {
+    pub(crate) fn take_from(entity: &mut EntityWorldMut<'_>) -> Self {
+        Self {
+            incoming: entity.take(),
+            acks: entity.take(),
+            arrivals: entity.take(),
+            buffers: command_types(entity).iter().map(|entry| (entry.take)(entity)).collect(),
+            outgoing_snapshots: entity.take(),
+            target: entity.take(),
+            outgoing_commands: entity.take(),
+            inbox: entity.take(),
+            snapshots: entity.take(),
+            raw: entity.take(),
+        }
+    }
+
+    /// Puts everything in the place of what the new entity has got by itself. Both Worlds have the same types.
+    pub(crate) fn insert_into(self, entity: &mut EntityWorldMut<'_>) {
+        fn put<C: Component>(entity: &mut EntityWorldMut<'_>, component: Option<C>) {
+            component.map(|component| entity.insert(component));
+        }
+        put(entity, self.incoming);
+        put(entity, self.acks);
+        put(entity, self.arrivals);
+        for (entry, buffer) in command_types(entity).iter().zip(self.buffers) {
+            buffer.map(|buffer| (entry.put)(entity, buffer));
+        }
+        put(entity, self.outgoing_snapshots);
+        put(entity, self.target);
+        put(entity, self.outgoing_commands);
+        put(entity, self.inbox);
+        put(entity, self.snapshots);
+        put(entity, self.raw);
+    }
+}
+
+fn command_types(entity: &EntityWorldMut<'_>) -> Arc<[CommandEntry]> {
+    let registry = entity.world().get_resource::<CommandRegistry>();
+    registry.map(|registry| registry.0.by_number()).unwrap_or_default()
 }
 
 /// Reads the packets of this update.

@@ -198,6 +198,30 @@ fn a_delta_is_only_from_what_was_acknowledged_when_it_left() {
 }
 
 #[test]
+fn a_thin_client_acknowledges_what_arrives_and_is_told_differences_like_any_other() {
+    for link in Link::all() {
+        let mut game = Game::of(NetworkStreamPlugin::thin_client(), link);
+        game.run(millis(10_000));
+        let [server, client] = [0, 1].map(|end| game.books[end].lock().unwrap());
+        let arrived: HashSet<_> = snapshots(&client.arrived).map(|packet| packet.tick).collect();
+        let told: HashSet<_> = commands(&server.arrived).flat_map(|packet| packet.acks.clone()).collect();
+        assert!(told.is_subset(&arrived));
+        for tick in &game.server_log().ticks {
+            assert_eq!(game.acks().acked(*tick), told.contains(tick), "{tick} over {link:?}");
+        }
+        assert!(told.len() * 10 > arrived.len() * 9, "{} of {} over {link:?}", told.len(), arrived.len());
+        let deltas = snapshots(&server.left).filter(|packet| packet.bases[0].is_some()).count();
+        assert!(deltas > 500, "{deltas} over {link:?}");
+        assert_eq!((game.client_log().scenes.len(), game.client_log().raw.len()), (0, 0), "nothing is decoded");
+        assert_eq!(
+            game.snapshots().applied,
+            arrived.len() as u64 - game.snapshots().superseded - game.snapshots().stale
+        );
+        assert!(game.server_log().applied.len() > 500);
+    }
+}
+
+#[test]
 fn the_oracle_sees_a_command_whose_copies_were_all_too_late() {
     let link =
         Link { scheme: netstream::driver::Scheme::Udp, profile: LinkProfile { loss: 0.33, ..LinkProfile::PERFECT } };

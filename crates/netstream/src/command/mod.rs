@@ -38,8 +38,8 @@ mod wire;
 
 pub use buffer::CommandBuffer;
 pub use receive::CommandArrivals;
-pub(crate) use registry::CommandRegistry;
 pub use registry::{Command, CommandAppExt, CommandOptions};
+pub(crate) use registry::{CommandEntry, CommandRegistry, MovedBuffer};
 pub use sender::{CommandError, CommandSender};
 pub(crate) use sender::{OutgoingCommands, flush};
 

@@ -1,5 +1,7 @@
 //! Which types travel as commands.
 
+use std::any::Any;
+
 use bevy_app::App;
 use bevy_ecs::component::Component;
 use bevy_ecs::entity::Entity;
@@ -53,7 +55,13 @@ pub(crate) struct CommandEntry {
     pub(crate) redundancy: usize,
     pub(crate) receive: fn(&mut World, Entity, Tick, Tick, &[u8]) -> Arrival,
     pub(crate) reset: fn(&mut EntityWorldMut<'_>),
+    /// Takes a connection's buffer off its entity, and puts it on another one.
+    pub(crate) take: fn(&mut EntityWorldMut<'_>) -> Option<MovedBuffer>,
+    pub(crate) put: fn(&mut EntityWorldMut<'_>, MovedBuffer),
 }
+
+/// A [`CommandBuffer`] on its way from World to World.
+pub(crate) type MovedBuffer = Box<dyn Any + Send + Sync>;
 
 /// The command types of this World.
 #[derive(Resource)]
@@ -83,6 +91,17 @@ where
     CommandBuffer<C>: Component,
 {
     entity.insert(CommandBuffer::<C>::default());
+}
+
+fn take<C: Command>(entity: &mut EntityWorldMut<'_>) -> Option<MovedBuffer> {
+    Some(Box::new(entity.take::<CommandBuffer<C>>()?))
+}
+
+fn put<C: Command>(entity: &mut EntityWorldMut<'_>, buffer: MovedBuffer) {
+    // The other World may have had a type of its own with the same name and shape; it begins anew.
+    if let Ok(buffer) = buffer.downcast::<CommandBuffer<C>>() {
+        entity.insert(*buffer);
+    }
 }
 
 /// Registers command types on an [`App`].
@@ -116,7 +135,13 @@ impl CommandAppExt for App {
 
     fn try_register_command<C: Command>(&mut self, options: CommandOptions) -> Result<(), RegisterError> {
         self.init_resource::<CommandRegistry>().init_resource::<NetworkTime>();
-        let entry = CommandEntry { redundancy: options.redundancy, receive: receive::<C>, reset: reset::<C> };
+        let entry = CommandEntry {
+            redundancy: options.redundancy,
+            receive: receive::<C>,
+            reset: reset::<C>,
+            take: take::<C>,
+            put: put::<C>,
+        };
         self.world_mut().resource_mut::<CommandRegistry>().0.register::<C>(shape::fingerprint::<C>(&[]), entry)
     }
 }

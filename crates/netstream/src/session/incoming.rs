@@ -252,7 +252,7 @@ impl Core {
             return;
         }
         connection.out_of_game_since = None;
-        // What is of a tick also tells the time, which thin clients want to know.
+        // What is of a tick tells the time and is acknowledged, also by thin clients.
         if self.thin && !of_tick {
             return;
         }

@@ -34,7 +34,7 @@ pub struct SnapshotArrivals {
     pub newest: Option<Tick>,
     /// Messages with snapshots.
     pub arrived: u64,
-    /// Those of them that were handed out, and acknowledged.
+    /// Those of them that were handed out, and acknowledged; of a thin client, those that were acknowledged.
     pub applied: u64,
     /// Dropped because a newer one was there in the same update.
     pub superseded: u64,
@@ -91,9 +91,16 @@ pub(crate) struct SnapshotInbox {
     /// A baseline is missing.
     lost: bool,
     asked: Option<Mono>,
+    /// Of a thin client: what arrives whole is acknowledged, and not decoded.
+    pub(crate) thin: bool,
 }
 
 impl SnapshotInbox {
+    /// Of a client that decodes, or of a thin one.
+    pub(crate) fn new(thin: bool) -> Self {
+        Self { thin, ..Self::default() }
+    }
+
     /// What the server is told.
     pub(crate) fn acks(&self) -> Option<(Tick, u32)> {
         self.processed
@@ -111,7 +118,7 @@ impl SnapshotInbox {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self { asked: self.asked, ..Self::default() };
+        *self = Self { asked: self.asked, thin: self.thin, ..Self::default() };
     }
 
     fn is_news(&self, tick: Tick) -> bool {
@@ -266,6 +273,10 @@ fn apply(
     let SnapshotScratch { sections, decoded, .. } = scratch;
     read_sections(body, types.len(), sections).ok_or("malformed snapshot")?;
     let Some(mut inbox) = world.get_mut::<SnapshotInbox>(connection) else { return Ok(Outcome::UnknownBaseline) };
+    if inbox.thin {
+        inbox.processed(tick);
+        return Ok(Outcome::Applied);
+    }
     let mut baselines = std::mem::take(&mut inbox.baselines);
     baselines.resize_with(types.len(), Baselines::default);
     let mut kept = 0;

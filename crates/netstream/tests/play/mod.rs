@@ -134,6 +134,28 @@ fn see(
     }
 }
 
+fn app(plugin: NetworkStreamPlugin, scene: usize, options: SnapshotOptions) -> App {
+    let mut app = App::new();
+    app.add_plugins(plugin)
+        .register_command::<Move>()
+        .register_snapshot_with::<Scene>(options)
+        .insert_resource(SceneSize(scene))
+        .init_resource::<Log>();
+    app
+}
+
+pub fn server_app(plugin: NetworkStreamPlugin, scene: usize, options: SnapshotOptions) -> App {
+    let mut app = app(plugin, scene, options);
+    app.add_systems(NetworkTick, simulate);
+    app
+}
+
+pub fn client_app(plugin: NetworkStreamPlugin, scene: usize, options: SnapshotOptions) -> App {
+    let mut app = app(plugin, scene, options);
+    app.add_systems(NetworkTick, control).add_systems(Update, see);
+    app
+}
+
 pub struct Game {
     pub server: App,
     pub client: App,
@@ -151,7 +173,23 @@ impl Game {
         Self::with(link, 64, SnapshotOptions::new().delta(), |_| {}, |_| {})
     }
 
+    /// The same with a client of this kind.
+    pub fn of(client: NetworkStreamPlugin, link: Link) -> Self {
+        Self::make(client, link, 64, SnapshotOptions::new().delta(), |_| {}, |_| {})
+    }
+
     pub fn with(
+        link: Link,
+        scene: usize,
+        options: SnapshotOptions,
+        server: impl FnOnce(&mut App),
+        client: impl FnOnce(&mut App),
+    ) -> Self {
+        Self::make(NetworkStreamPlugin::client(), link, scene, options, server, client)
+    }
+
+    fn make(
+        plugin: NetworkStreamPlugin,
         link: Link,
         scene: usize,
         options: SnapshotOptions,
@@ -161,7 +199,7 @@ impl Game {
         let (clock, hub, network) = (ManualClock::new(), IpcHub::new(), MemoryNetwork::new());
         let code = JoinCode::random(&mut SeededRandom::new(1));
         let books = [tap::Book::default(), tap::Book::default()];
-        let app = |plugin: NetworkStreamPlugin, seed: u64, profile: LinkProfile, book: &tap::Book| {
+        let over = |plugin: NetworkStreamPlugin, seed: u64, profile: LinkProfile, book: &tap::Book| {
             let (hub, network, code, book) = (hub.clone(), network.clone(), code.clone(), book.clone());
             let constructor = move |endpoint: &Endpoint| -> Option<Box<dyn NetworkDriver>> {
                 let driver: Box<dyn NetworkDriver> = match endpoint.scheme() {
@@ -178,19 +216,12 @@ impl Game {
                 Some(Box::new(tap::Tap(driver, book.clone())))
             };
             let plugin = plugin.with_clock(clock.clone()).with_random(SeededRandom::new(seed));
-            let mut app = App::new();
-            app.add_plugins(plugin.with_driver_constructor(constructor))
-                .register_command::<Move>()
-                .register_snapshot_with::<Scene>(options)
-                .insert_resource(SceneSize(scene))
-                .init_resource::<Log>();
-            app
+            plugin.with_driver_constructor(constructor)
         };
         // All that happens to packets happens at the client, in both directions.
-        let mut server_app = app(NetworkStreamPlugin::server(), 2, LinkProfile::PERFECT, &books[0]);
-        let mut client_app = app(NetworkStreamPlugin::client(), 3, link.profile, &books[1]);
-        server_app.add_systems(NetworkTick, simulate);
-        client_app.add_systems(NetworkTick, control).add_systems(Update, see);
+        let mut server_app =
+            server_app(over(NetworkStreamPlugin::server(), 2, LinkProfile::PERFECT, &books[0]), scene, options);
+        let mut client_app = client_app(over(plugin, 3, link.profile, &books[1]), scene, options);
         server(&mut server_app);
         client(&mut client_app);
         let endpoint = match link.scheme {

@@ -38,7 +38,7 @@ pub enum Packet {
 }
 
 /// What passed through one end's driver, in both directions.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Passed {
     pub left: Vec<Packet>,
     pub arrived: Vec<Packet>,
