@@ -16,19 +16,22 @@ const PENDING: usize = 128;
 
 /// What this client knows and thinks.
 #[derive(Resource, Default)]
-struct View {
+pub struct View {
     name: String,
     /// Whether what happens is printed.
     loud: bool,
-    me: u32,
+    pub me: u32,
     /// By tick, oldest first.
-    snapshots: VecDeque<(Tick, Arena)>,
+    pub snapshots: VecDeque<(Tick, Arena)>,
     /// Inputs that the server has not applied yet, as far as is known.
     pending: VecDeque<(Tick, Input)>,
     /// Where the own player is, predicted.
-    at: [f32; 2],
+    pub at: [f32; 2],
     /// How far predictions were off, all together.
-    corrections: f32,
+    pub corrections: f32,
+    /// What was said by whom, the last first, and how often somebody was hit.
+    pub chats: Vec<Chat>,
+    pub hits: u32,
     greeted: bool,
     printed: u32,
 }
@@ -112,7 +115,7 @@ fn correct(mut inbox: MessageReader<ReceivedSnapshot<Arena>>, mut view: ResMut<V
 }
 
 /// Where somebody else is drawn: between the two snapshots around the interpolation's position.
-fn between(view: &View, time: &NetworkTime, id: u32) -> Option<[f32; 2]> {
+pub fn between(view: &View, time: &NetworkTime, id: u32) -> Option<[f32; 2]> {
     let at = |arena: &Arena| arena.players.iter().find(|player| player.id == id).map(|player| player.at);
     let now = time.interpolation_tick();
     let (old_tick, old) = view.snapshots.iter().rev().find(|(tick, _)| !tick.is_after(now))?;
@@ -159,11 +162,22 @@ fn draw(
     );
 }
 
-fn listen(mut chats: MessageReader<ReceivedRpc<Chat>>, mut hits: MessageReader<ReceivedRpc<Hit>>, view: Res<View>) {
-    for chat in chats.read().filter(|_| view.loud) {
-        println!("player {} says: {}", chat.rpc.from, chat.rpc.text);
+fn listen(
+    mut chats: MessageReader<ReceivedRpc<Chat>>,
+    mut hits: MessageReader<ReceivedRpc<Hit>>,
+    mut view: ResMut<View>,
+) {
+    for chat in chats.read() {
+        if view.loud {
+            println!("player {} says: {}", chat.rpc.from, chat.rpc.text);
+        }
+        view.chats.truncate(KEPT);
+        view.chats.insert(0, chat.rpc.clone());
     }
-    for hit in hits.read().filter(|_| view.loud) {
-        println!("player {} has hit player {}", hit.rpc.by, hit.rpc.who);
+    for hit in hits.read() {
+        if view.loud {
+            println!("player {} has hit player {}", hit.rpc.by, hit.rpc.who);
+        }
+        view.hits += 1;
     }
 }
