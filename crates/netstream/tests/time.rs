@@ -60,7 +60,9 @@ fn ages(game: &mut Game, time: Duration) -> Vec<f32> {
 fn commands_arrive_one_to_three_ticks_early_at_any_distance() {
     println!("| RTT | age after 2 s: least | mean | most | late of 600 | clock |");
     println!("|---|---|---|---|---|---|");
-    for (rtt, jitter) in [(0, 5), (60, 5), (200, 5), (0, 0), (60, 0), (200, 0)] {
+    let printed = [(0, 5), (60, 5), (200, 5), (0, 0), (60, 0), (200, 0)];
+    let others = [10, 20, 30, 40, 50, 66, 73, 80, 100, 140].map(|rtt| (rtt, 5));
+    for (rtt, jitter) in printed.into_iter().chain(others).chain([(7, 0), (16, 0), (33, 0)]) {
         let mut game = game(udp(rtt / 2, jitter));
         game.run(millis(2000));
         let late = game.arrivals().late;
@@ -70,10 +72,12 @@ fn commands_arrive_one_to_three_ticks_early_at_any_distance() {
         let late = game.arrivals().late - late;
         let server = game.server_time().tick();
         let ahead = game.time().tick().since(server);
-        println!("| {rtt} ms ± {jitter} | {least:.2} | {mean:.2} | {most:.2} | {late} | {ahead} ticks ahead |");
+        if printed.contains(&(rtt, jitter)) {
+            println!("| {rtt} ms ± {jitter} | {least:.2} | {mean:.2} | {most:.2} | {late} | {ahead} ticks ahead |");
+        }
         assert!((-3.0..=-1.0).contains(&mean), "{mean}");
         // An age is told at the server's updates, by whole ticks here, less a 256th.
-        assert!(least > -3.1 && most < 0.0, "{least} to {most}");
+        assert!(least > -3.1 && most < -1.0, "{least} to {most}");
         assert_eq!(late, 0);
         assert_no_clock_ran_backwards(&game);
     }
