@@ -109,7 +109,7 @@ impl RpcOptions {
     }
 
     /// Received ones are also triggered as entity events on their connection, at the moment of dispatch: observe
-    /// `On<ReceivedRpc<T>>`. An observer that panics is reported, and harms no other reader.
+    /// `On<ReceivedRpc<T>>`. An observer that panics is reported, and harms no other reader. Not of requests.
     #[must_use]
     pub const fn with_events(mut self) -> Self {
         self.events = true;
