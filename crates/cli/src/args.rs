@@ -12,6 +12,7 @@ use netstream::transport::netcode::JoinCode;
 use crate::drivers::{UdpSettings, remote_endpoint};
 use crate::failure::Failure;
 use crate::game::game_protocol;
+use crate::pace::UPDATES;
 use crate::{secrets, token, units};
 
 /// What to do.
@@ -56,8 +57,13 @@ pub(crate) struct ServeArgs {
     pub(crate) password: Option<String>,
     pub(crate) protocol: GameProtocol,
     pub(crate) udp: UdpSettings,
+    pub(crate) tick_rate: f64,
     pub(crate) rate: f64,
+    /// Bytes of a snapshot; as many as there is to tell where `None`.
+    pub(crate) size: Option<usize>,
     pub(crate) duration: Option<Duration>,
+    /// Print figures that often, and nothing of single connections.
+    pub(crate) figures: Option<Duration>,
     pub(crate) json: bool,
 }
 
@@ -70,7 +76,14 @@ pub(crate) struct JoinArgs {
 /// `netstream bots`
 pub(crate) struct BotsArgs {
     pub(crate) client: ClientArgs,
+    /// How many at once.
     pub(crate) count: usize,
+    /// The most that start to connect in one second.
+    pub(crate) ramp: f64,
+    /// Bytes of a command; the smallest that say something where `None`.
+    pub(crate) size: Option<usize>,
+    /// Leave as soon as they play, and others come, until there were so many.
+    pub(crate) churn: Option<usize>,
     pub(crate) json: bool,
 }
 
@@ -175,6 +188,7 @@ fn drivers(text: &str) -> Result<Vec<Scheme>, String> {
 fn serve(mut arguments: Arguments) -> Result<Command, Early> {
     let (mut listen, mut secret, mut password) = (Vec::new(), Secret::default(), None);
     let (mut protocol, mut udp, mut rate) = (game_protocol(), UdpSettings::default(), 30.0);
+    let (mut tick_rate, mut size, mut figures) = (UPDATES, None, None);
     let (mut duration, mut json) = (None, false);
     while let Some(option) = arguments.option()? {
         match option.as_str() {
@@ -184,8 +198,11 @@ fn serve(mut arguments: Arguments) -> Result<Command, Early> {
             "require-approval" => password = Some(arguments.text("require-approval")?),
             "protocol" => protocol = arguments.value("protocol", game)?,
             "idle-timeout" => udp.idle_timeout = Some(arguments.value("idle-timeout", idle_timeout)?),
-            "max-clients" => udp.connections = Some(arguments.value("max-clients", units::count)?),
+            "max-connections" => udp.connections = Some(arguments.value("max-connections", units::count)?),
+            "tick-rate" => tick_rate = arguments.value("tick-rate", units::rate)?,
             "rate" => rate = arguments.value("rate", units::rate)?,
+            "size" => size = Some(arguments.value("size", units::size)?),
+            "figures" => figures = Some(arguments.value("figures", units::duration)?),
             "duration" => duration = Some(arguments.value("duration", units::duration)?),
             "json" => json = true,
             _ => return Err(arguments.unknown(&option).into()),
@@ -195,8 +212,24 @@ fn serve(mut arguments: Arguments) -> Result<Command, Early> {
         listen.push(remote_endpoint(DEFAULT_ENDPOINT)?);
     }
     let join_code = secret.read()?.unwrap_or_else(secrets::new_join_code);
-    Ok(Command::Serve(ServeArgs { listen, join_code, password, protocol, udp, rate, duration, json }))
+    Ok(Command::Serve(ServeArgs {
+        listen,
+        join_code,
+        password,
+        protocol,
+        udp,
+        tick_rate,
+        rate,
+        size,
+        duration,
+        figures,
+        json,
+    }))
 }
+
+/// Bots that start to connect in one second: of the default limits of a server the closest is that 182 tokens a second
+/// can be remembered.
+const RAMP: f64 = 120.0;
 
 /// Where `serve` listens unless it is told otherwise.
 const DEFAULT_ENDPOINT: &str = "udp://127.0.0.1:7979";
@@ -207,15 +240,23 @@ fn join(arguments: Arguments) -> Result<Command, Early> {
 }
 
 fn bots(arguments: Arguments) -> Result<Command, Early> {
-    let Client { args: client, count, json } = client(arguments)?;
+    let Client { args: client, crowd: Crowd { count, ramp, size, churn }, json } = client(arguments)?;
     let count = count.ok_or_else(|| Failure::usage("--count is missing; say how many bots, e.g. --count 100"))?;
-    Ok(Command::Bots(BotsArgs { client, count, json }))
+    Ok(Command::Bots(BotsArgs { client, count, ramp, size, churn, json }))
 }
 
 struct Client {
     args: ClientArgs,
-    count: Option<usize>,
+    crowd: Crowd,
     json: bool,
+}
+
+/// What only `bots` have.
+struct Crowd {
+    count: Option<usize>,
+    ramp: f64,
+    size: Option<usize>,
+    churn: Option<usize>,
 }
 
 /// What `join` and `bots` have in common.
@@ -223,7 +264,8 @@ fn client(mut arguments: Arguments) -> Result<Client, Early> {
     let many = arguments.command == Some("bots");
     let (mut endpoint, mut secret, mut password) = (None, Secret::default(), None);
     let (mut protocol, mut udp, mut rate) = (game_protocol(), UdpSettings::default(), 30.0);
-    let (mut duration, mut json, mut count) = (None, false, None);
+    let (mut duration, mut json) = (None, false);
+    let mut crowd = Crowd { count: None, ramp: RAMP, size: None, churn: None };
     while let Some(given) = arguments.next()? {
         let option = match given {
             Given::Help => return Err(Early::Help),
@@ -242,7 +284,10 @@ fn client(mut arguments: Arguments) -> Result<Client, Early> {
             "idle-timeout" => udp.idle_timeout = Some(arguments.value("idle-timeout", idle_timeout)?),
             "rate" => rate = arguments.value("rate", units::rate)?,
             "duration" => duration = Some(arguments.value("duration", units::duration)?),
-            "count" if many => count = Some(arguments.value("count", units::count)?),
+            "count" if many => crowd.count = Some(arguments.value("count", units::count)?),
+            "ramp" if many => crowd.ramp = arguments.value("ramp", units::ramp)?,
+            "size" if many => crowd.size = Some(arguments.value("size", units::size)?),
+            "churn" if many => crowd.churn = Some(arguments.value("churn", units::number)?),
             "json" => json = true,
             _ => return Err(arguments.unknown(&option).into()),
         }
@@ -254,7 +299,7 @@ fn client(mut arguments: Arguments) -> Result<Client, Early> {
         .read()?
         .ok_or_else(|| Failure::usage("--join-code is missing; pass the code that the server printed"))?;
     let args = ClientArgs { endpoint, join_code, password, protocol, udp, rate, duration };
-    Ok(Client { args, count, json })
+    Ok(Client { args, crowd, json })
 }
 
 /// A join code, given as text or in a file.

@@ -21,7 +21,13 @@ impl UdpSettings {
     fn config(&self) -> UdpConfig {
         let mut config = UdpConfig::new(&mut OsRandom);
         config.limits.idle_timeout = self.idle_timeout.unwrap_or(config.limits.idle_timeout);
-        config.limits.connections = self.connections.unwrap_or(config.limits.connections);
+        if let Some(connections) = self.connections {
+            let limits = &mut config.limits;
+            // Each join of a holder of the code is remembered for more than ten minutes: as many are allowed for each
+            // place as by default, and for tests that come and go from one machine.
+            limits.consumed_tokens = limits.consumed_tokens.max(limits.consumed_tokens / limits.connections * connections);
+            limits.connections = connections;
+        }
         config
     }
 

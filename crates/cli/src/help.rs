@@ -69,9 +69,13 @@ Usage: netstream serve [OPTIONS]
   --require-approval PASSWORD  let in only those who join with this --password
   --protocol NAME:VERSION      the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME          silence after which a connection ends [10s]
-  --max-clients N              connections of each listener [256]
-  --rate HZ                    snapshots per second [30]
+  --max-connections N          connections of each listener, up to 16384 [256]
+  --tick-rate HZ               updates of the World per second [60]
+  --rate HZ                    snapshots per second for each client, not to all with the same update [30]
+  --size BYTES                 bytes of a snapshot [12 for each player, up to 64 of them]
   --duration TIME              how long, e.g. 10s [until Ctrl-C]
+  --figures TIME               print that often how hard the work is: joins, time per update, messages, processor,
+                               memory (and with --json all metrics), and no lines for single connections
   --json                       print a JSON object per line
 ";
 
@@ -96,19 +100,26 @@ Usage: netstream join ENDPOINT --join-code CODE [OPTIONS]
 const BOTS: &str = "\
 netstream bots: many clients in one process
 
+A bot is a full client over UDP with a socket, a handshake and a state machine of its own. To be many they share Worlds,
+200 each, and they do not look at the snapshots that they receive. They run on one thread: where the line that is printed
+each second shows fewer updates per second than wanted, this process is the limit, and not the server.
+
 Usage: netstream bots ENDPOINT --count N --join-code CODE [OPTIONS]
 
   ENDPOINT                 where the server listens, e.g. udp://127.0.0.1:7979
-  --count N                how many; over 256 the server needs a higher --max-clients, and over about 1000 this
-                           process more open files (`ulimit -n`)
+  --count N                how many at once, up to 16384; over 256 the server needs a higher --max-connections, and
+                           the hard limit of open files (`ulimit -Hn`) must be above it
+  --ramp N                 how many start to connect in one second, e.g. 500 or 500/s [120]
+  --churn N                each leaves as soon as it is in the game, and another comes, until there were N
   --join-code CODE         the code or passphrase of the server
   --join-code-file FILE    the same from the first line of a file, out of sight of other users
   --password PASSWORD      for a server that requires approval
   --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME      silence after which a connection ends [10s]
   --rate HZ                commands per second of each [30]
+  --size BYTES             bytes of a command [8]
   --duration TIME          how long to play once all have arrived, e.g. 10s [until Ctrl-C]
-  --json                   print one JSON object at the end
+  --json                   print a JSON object per second, and one at the end
 ";
 
 const TOKEN: &str = "\

@@ -8,7 +8,7 @@ use netstream::state::Side;
 
 use crate::args::{ClientArgs, JoinArgs};
 use crate::failure::Failure;
-use crate::game::{GameWorld, Happened, Rates};
+use crate::game::{GameWorld, Happened, Load};
 use crate::lines::Lines;
 use crate::output::Output;
 use crate::pace::{Ticker, UPDATES};
@@ -21,7 +21,7 @@ pub(crate) fn client_world(args: &ClientArgs) -> GameWorld {
     let plugin = NetworkStreamPlugin::client()
         .with_protocol(args.protocol.clone())
         .with_driver_constructor(args.udp.clone().client_constructor());
-    GameWorld::client(plugin, Rates { data: args.rate, pings: 1.0 })
+    GameWorld::client(plugin, Load::rate(args.rate))
 }
 
 /// What a client shows its server.
@@ -70,6 +70,6 @@ pub(crate) fn run(args: JoinArgs, output: &mut Output, stop: &Stop) -> Result<()
     world.close(Side::Client);
     let deadline = Instant::now() + FAREWELL;
     while update(&mut world, &mut lines).0 < deadline && !world.is_alone() {}
-    lines.summary(start.elapsed().as_secs_f64(), &tally);
+    lines.summary(start.elapsed().as_secs_f64(), &tally, None);
     lost.map_or(Ok(()), |why| Err(Failure::Failed(why)))
 }

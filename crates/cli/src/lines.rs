@@ -1,11 +1,13 @@
 //! One line for everything that happens, for people or as JSON.
 
+use std::collections::BTreeMap;
+
 use netstream::prelude::*;
 use serde::Serialize;
 
 use crate::game::{GameWorld, Happened};
 use crate::output::Output;
-use crate::report::SideTally;
+use crate::report::{Figures, SideTally};
 
 /// Prints what happens in one World.
 pub(crate) struct Lines<'a> {
@@ -48,10 +50,19 @@ enum Line<'a> {
         connection: String,
         text: &'a str,
     },
+    Figures {
+        #[serde(flatten)]
+        figures: &'a Figures,
+        /// Of all drivers together.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        metrics: BTreeMap<&'static str, u64>,
+    },
     Summary {
         seconds: f64,
         #[serde(flatten)]
         tally: &'a SideTally,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        figures: Option<&'a Figures>,
     },
 }
 
@@ -126,9 +137,14 @@ impl<'a> Lines<'a> {
         self.print(&line);
     }
 
+    /// Prints how hard the last while was, with the drivers' metrics where programs read.
+    pub(crate) fn figures(&mut self, figures: &Figures, metrics: BTreeMap<&'static str, u64>) {
+        self.print(&Line::Figures { figures, metrics });
+    }
+
     /// Prints the last line.
-    pub(crate) fn summary(&mut self, seconds: f64, tally: &SideTally) {
-        self.print(&Line::Summary { seconds, tally });
+    pub(crate) fn summary(&mut self, seconds: f64, tally: &SideTally, figures: Option<&Figures>) {
+        self.print(&Line::Summary { seconds, tally, figures });
     }
 
     fn print(&mut self, line: &Line<'_>) {
@@ -160,7 +176,11 @@ impl<'a> Lines<'a> {
                 format!("{connection} {scheme}{address}{id} {state}{reason}{mismatch}")
             }
             Line::Chat { connection, text } => format!("{connection} says {text:?}"),
-            Line::Summary { seconds, tally } => format!("{seconds:.1} s: {tally}"),
+            Line::Figures { figures, .. } => figures.to_string(),
+            Line::Summary { seconds, tally, figures: None } => format!("{seconds:.1} s: {tally}"),
+            Line::Summary { seconds, tally, figures: Some(figures) } => {
+                format!("{seconds:.1} s: {tally}\nin all {figures}")
+            }
         };
         self.output.line(&text);
     }

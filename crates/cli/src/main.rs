@@ -6,9 +6,9 @@
 //! | [`demo`], [`serve`], [`join`], [`bots`] | the commands |
 //! | [`token`] | keys and connect tokens, for back-ends |
 //! | [`game`] | what they play |
-//! | [`report`] | what came of it: sums, and whether anything happened that must not |
+//! | [`report`] | what came of it: sums, how hard it was, and whether anything happened that must not |
 //! | [`lines`], [`output`], [`failure`] | what the user reads |
-//! | [`drivers`], [`pace`], [`signals`] | the machine |
+//! | [`drivers`], [`machine`], [`pace`], [`signals`] | the machine |
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod game;
 mod help;
 mod join;
 mod lines;
+mod machine;
 mod output;
 mod pace;
 mod report;

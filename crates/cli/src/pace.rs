@@ -61,9 +61,57 @@ impl Every {
     }
 }
 
+/// Something that is to be done so often to each of many, but not to all at once.
+#[derive(Debug)]
+pub(crate) struct Spread {
+    /// Times per second.
+    rate: f64,
+    last: Option<Instant>,
+    /// How often it was due to somebody at offset 0 before this round and with it.
+    before: f64,
+    now: f64,
+}
+
+impl Spread {
+    /// `rate` times per second, and never more than once in a round.
+    pub(crate) fn rate(rate: f64) -> Self {
+        Self { rate, last: None, before: 0.0, now: 0.0 }
+    }
+
+    /// Begins the next round.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        let passed = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.last = Some(now);
+        self.before = self.now;
+        self.now += (passed.as_secs_f64() * self.rate).min(1.0);
+    }
+
+    /// Whether it is due to `who` in this round. Close numbers have their turns far apart.
+    pub(crate) fn is_due(&self, who: u32) -> bool {
+        // Multiples of the golden ratio leave no part of the circle thin, however many there are.
+        let offset = (f64::from(who) * 0.618_033_988_749_894_9).fract();
+        (self.now + offset).floor() > (self.before + offset).floor()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_has_a_turn_at_the_rate_and_no_round_is_crowded() {
+        let start = Instant::now();
+        let mut spread = Spread::rate(10.0);
+        let (mut turns, mut most) = ([0; 1000], 0);
+        for round in 0..=300u32 {
+            spread.advance(start + Duration::from_secs(1) * round / 30);
+            let due: Vec<u32> = (0..1000).filter(|who| spread.is_due(*who)).collect();
+            most = most.max(due.len());
+            due.into_iter().for_each(|who| turns[who as usize] += 1);
+        }
+        assert!(turns.iter().all(|turns| (99..=101).contains(turns)), "{turns:?}");
+        assert!((333..=340).contains(&most), "{most}");
+    }
 
     #[test]
     fn a_rate_is_kept_on_average_whatever_the_rate_of_asking() {

@@ -10,11 +10,11 @@ use netstream::state::Side;
 
 use crate::args::ServeArgs;
 use crate::failure::Failure;
-use crate::game::{GameWorld, Rates};
+use crate::game::{GameWorld, Happened, Load};
 use crate::lines::Lines;
 use crate::output::Output;
-use crate::pace::{Ticker, UPDATES};
-use crate::report::SideTally;
+use crate::pace::{Every, Ticker};
+use crate::report::{Gauge, SideTally};
 use crate::secrets;
 use crate::signals::Stop;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output, stop: &Stop) -> Result<(
     let plugin = NetworkStreamPlugin::server().with_protocol(args.protocol).with_driver_constructor(move |endpoint| {
         (endpoint.scheme() == Scheme::Udp).then(|| Box::new(udp.server(&code)) as Box<dyn NetworkDriver>)
     });
-    let mut world = GameWorld::server(plugin, Rates { data: args.rate, pings: 1.0 });
+    let mut world = GameWorld::server(plugin, Load { size: args.size, ..Load::rate(args.rate) });
     if let Some(password) = args.password {
         require_password(&mut world, password);
     }
@@ -38,16 +38,23 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output, stop: &Stop) -> Result<(
         Failure::failed(errors.join("; "))
     })?;
 
-    let (start, mut ticker) = (Instant::now(), Ticker::new(UPDATES));
+    let (start, mut ticker) = (Instant::now(), Ticker::new(args.tick_rate));
     let (mut lines, mut tally) = (Lines::new(output, args.json), SideTally::default());
+    let (mut gauge, mut every) = (Gauge::new(), args.figures.map(Every::new));
+    let quiet = every.is_some();
     let mut update = |world: &mut GameWorld, lines: &mut Lines<'_>| {
         let now = ticker.wait();
         world.update();
+        gauge.update(now.elapsed());
         let seen = world.take_journal();
-        for happened in &seen.happened {
-            lines.happened(world, happened);
-        }
+        let shown = seen.happened.iter().filter(|happened| !quiet || matches!(happened, Happened::Driver(_)));
+        shown.for_each(|happened| lines.happened(world, happened));
         seen.finished.iter().for_each(|record| tally.add(record));
+        if every.as_mut().is_some_and(|every| every.due(now)) {
+            let mut all = tally.clone();
+            let playing = world.count_present(|record| all.add(record));
+            lines.figures(&gauge.recent(playing, &all), world.metrics());
+        }
         now
     };
     loop {
@@ -60,7 +67,7 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output, stop: &Stop) -> Result<(
     world.close(Side::Server);
     let deadline = Instant::now() + FAREWELL;
     while update(&mut world, &mut lines) < deadline && !world.is_alone() {}
-    lines.summary(start.elapsed().as_secs_f64(), &tally);
+    lines.summary(start.elapsed().as_secs_f64(), &tally, Some(&gauge.whole(0, &tally)));
     Ok(())
 }
 

@@ -48,6 +48,24 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("{text:?} is not a number from 1 to 16384"))
 }
 
+/// A whole number from 1 on.
+pub(crate) fn number(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not a number from 1 on"))
+}
+
+/// Bytes of a message, from 8, which hold its number, to 64 KiB.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| (8..=65_536).contains(size));
+    size.ok_or_else(|| format!("{text:?} is not a size from 8 to 65536 bytes"))
+}
+
+/// Times per second, `500` or `500/s`, from 0.1 to 10 000.
+pub(crate) fn ramp(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text).trim_end().parse::<f64>();
+    let number = number.ok().filter(|number| (0.1..=10_000.0).contains(number));
+    number.ok_or_else(|| format!("{text:?} is not a number from 0.1 to 10000 per second; write e.g. 500"))
+}
+
 /// Any whole number of 64 bits.
 pub(crate) fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{text:?} is not a whole number from 0 to {}", u64::MAX))

@@ -174,7 +174,7 @@ fn many_bots_play_and_leave() {
 
 #[test]
 fn bots_that_are_refused_are_counted_and_make_the_run_fail() {
-    let server = Server::start(&["--max-clients", "3"]);
+    let server = Server::start(&["--max-connections", "3"]);
     let arguments = ["--join-code", &server.join_code, "--count", "5", "--duration", "60s"];
     let mut bots = Process::start(&[&["bots", server.endpoint.as_str()], &arguments[..]].concat());
     bots.until_line("two that are out", |line| line.contains("3 of 5 bots play, 2 are out"));

@@ -101,7 +101,8 @@ impl NetworkStreamPlugin {
     /// A client without eyes, for load tests and bots: a full connection that sends commands and acknowledges snapshots
     /// as any client does, so that its server does the same work for it. But it drops them undecoded: there is no
     /// [`IncomingSnapshotBuffer`](crate::IncomingSnapshotBuffer), no [`TickSnapshots`](crate::TickSnapshots), and no
-    /// [`ReceivedSnapshot`](crate::ReceivedSnapshot).
+    /// [`ReceivedSnapshot`](crate::ReceivedSnapshot). Such a World may
+    /// have many connections at once, which is what makes thousands of bots affordable.
     pub fn thin_client() -> Self {
         Self { thin: true, ..Self::new(Side::Client) }
     }

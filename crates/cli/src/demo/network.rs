@@ -10,7 +10,7 @@ use netstream::{ConnectOptions, NetworkLimits};
 use crate::args::DemoArgs;
 use crate::drivers::UdpSettings;
 use crate::failure::Failure;
-use crate::game::{GameWorld, Rates, game_protocol};
+use crate::game::{GameWorld, Load, game_protocol};
 use crate::secrets;
 
 /// Pings of the server per second and client.
@@ -32,7 +32,7 @@ pub(super) struct Network {
     /// What the link of every client is like, in each direction.
     profile: LinkProfile,
     seed: u64,
-    rates: Rates,
+    load: Load,
 }
 
 impl Network {
@@ -47,7 +47,7 @@ impl Network {
             connections,
             profile: LinkProfile { loss: args.loss, ..LinkProfile::PERFECT },
             seed: args.seed,
-            rates: Rates { data: args.rate, pings: PINGS },
+            load: Load { pings: PINGS, ..Load::rate(args.rate) },
         }
     }
 
@@ -60,7 +60,7 @@ impl Network {
                 _ => Box::new(IpcDriver::new(&hub).with_max_connections(most)),
             })
         });
-        GameWorld::server(with_rules(plugin), self.rates)
+        GameWorld::server(with_rules(plugin), self.load)
     }
 
     /// A client World behind a bad network; `number` seeds its dice.
@@ -74,7 +74,7 @@ impl Network {
                 _ => Box::new(Simulated::new(IpcDriver::new(&hub), profile, seed)),
             })
         });
-        GameWorld::client(with_rules(plugin), self.rates)
+        GameWorld::client(with_rules(plugin), self.load)
     }
 
     /// What a client shows a server.

@@ -19,6 +19,6 @@ mod record;
 mod world;
 
 pub(crate) use journal::{Fault, Happened};
-pub(crate) use play::Rates;
+pub(crate) use play::Load;
 pub(crate) use record::{Counts, Record, STATES};
 pub(crate) use world::{GameWorld, Seen, game_protocol};

@@ -11,33 +11,46 @@ use netstream::transport::ReasonText;
 use super::journal::{self, Fault, Happened, Journal};
 use super::messages::{Chat, Numbered, Ping, Pong};
 use super::record::Record;
-use crate::pace::Every;
+use crate::pace::{Every, Spread};
 
 /// The most players that one snapshot tells of; a real game would choose the nearest.
 const PLAYERS: usize = 64;
 
-/// How often the drivers are asked for their figures.
+/// How often the drivers are asked for figures.
 const MEASURE: Duration = Duration::from_millis(100);
 
-/// How often things are sent, per second and connection.
+/// Of how many connections, the next ones in turn.
+const MEASURED: usize = 256;
+
+/// How often things are sent, per second and connection, and how much.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rates {
-    /// Commands of a client, or snapshots of the server.
-    pub(crate) data: f64,
-    /// Pings of the server.
+pub(crate) struct Load {
+    /// Commands of a client, or snapshots of the server, per second.
+    pub(crate) rate: f64,
+    /// Bytes of each; `None`: as many as there is to say.
+    pub(crate) size: Option<usize>,
+    /// Pings of the server, per second.
     pub(crate) pings: f64,
+}
+
+impl Load {
+    /// At this rate, in the size that it takes.
+    pub(crate) fn rate(rate: f64) -> Self {
+        Self { rate, size: None, pings: 1.0 }
+    }
 }
 
 /// Plays the game on one side.
 pub(crate) struct GamePlugin {
     pub(crate) side: Side,
-    pub(crate) rates: Rates,
+    pub(crate) load: Load,
 }
 
 #[derive(Resource)]
 struct Rhythm {
-    data: Every,
-    pings: Every,
+    data: Spread,
+    size: Option<usize>,
+    pings: Spread,
     measure: Every,
 }
 
@@ -48,8 +61,9 @@ impl Plugin for GamePlugin {
             .register_rpc::<Chat>()
             .insert_resource(Journal::new(self.side))
             .insert_resource(Rhythm {
-                data: Every::rate(self.rates.data),
-                pings: Every::rate(self.rates.pings),
+                data: Spread::rate(self.load.rate),
+                size: self.load.size,
+                pings: Spread::rate(self.load.pings),
                 measure: Every::new(MEASURE),
             })
             .add_observer(journal::note_event)
@@ -145,12 +159,22 @@ fn enter(
     }
 }
 
-/// Asks the drivers for their figures.
-fn measure(mut rhythm: ResMut<Rhythm>, net: Res<NetworkStreamDriver>, mut records: Query<(Entity, &mut Record)>) {
+/// Asks the drivers for figures.
+fn measure(
+    mut rhythm: ResMut<Rhythm>,
+    net: Res<NetworkStreamDriver>,
+    mut records: Query<(Entity, &mut Record)>,
+    mut next: Local<usize>,
+) {
     if !rhythm.measure.due(Instant::now()) {
         return;
     }
-    for (connection, mut record) in &mut records {
+    let from = *next;
+    *next += MEASURED;
+    if *next >= records.iter().len() {
+        *next = 0;
+    }
+    for (connection, mut record) in records.iter_mut().skip(from).take(MEASURED) {
         if let Some(stats) = net.stats(connection) {
             record.measure(&stats);
         }
@@ -174,11 +198,9 @@ fn take_commands(mut connections: Query<(&mut IncomingCommandBuffer, &mut Record
 
 /// Server: pings everybody.
 fn ping(mut rhythm: ResMut<Rhythm>, connections: Query<(Entity, &ConnectionState)>, mut sender: NumberedSender) {
-    if !rhythm.pings.due(Instant::now()) {
-        return;
-    }
+    rhythm.pings.advance(Instant::now());
     for (connection, state) in &connections {
-        if state.is_connected() {
+        if rhythm.pings.is_due(connection.index_u32()) && state.is_connected() {
             sender.send(connection, Ping::new);
         }
     }
@@ -191,16 +213,18 @@ fn send_snapshots(
     mut connections: Query<(Entity, &ConnectionState, &mut Record)>,
     mut snapshot: Local<Vec<u8>>,
 ) {
-    if !rhythm.data.due(Instant::now()) {
-        return;
-    }
+    rhythm.data.advance(Instant::now());
     snapshot.clear();
     for (_, _, record) in connections.iter().filter(|(_, state, _)| state.is_in_game()).take(PLAYERS) {
         snapshot.extend_from_slice(&record.network_id.map_or(0, NetworkId::number).to_le_bytes());
         snapshot.extend_from_slice(&record.last_command.to_le_bytes());
     }
+    if let Some(size) = rhythm.size {
+        snapshot.resize(size, 0);
+    }
     for (connection, state, mut record) in &mut connections {
-        if state.is_in_game() && net.send_snapshot(connection, &snapshot).is_ok() {
+        let due = rhythm.data.is_due(connection.index_u32());
+        if due && state.is_in_game() && net.send_snapshot(connection, &snapshot).is_ok() {
             record.sent.snapshots += 1;
         }
     }
@@ -227,13 +251,18 @@ fn send_command(
     mut rhythm: ResMut<Rhythm>,
     mut net: ResMut<NetworkStreamDriver>,
     mut connections: Query<(Entity, &ConnectionState, &mut Record)>,
+    mut command: Local<Vec<u8>>,
 ) {
-    if !rhythm.data.due(Instant::now()) {
-        return;
-    }
+    rhythm.data.advance(Instant::now());
     for (connection, state, mut record) in &mut connections {
+        if !rhythm.data.is_due(connection.index_u32()) || !state.is_in_game() {
+            continue;
+        }
         let number = record.sent.commands + 1;
-        if state.is_in_game() && net.send_command(connection, &number.to_le_bytes()).is_ok() {
+        command.clear();
+        command.extend_from_slice(&number.to_le_bytes());
+        command.resize(rhythm.size.unwrap_or(size_of_val(&number)), 0);
+        if net.send_command(connection, &command).is_ok() {
             record.sent.commands = number;
         }
     }

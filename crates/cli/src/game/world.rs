@@ -1,5 +1,7 @@
 //! One World that plays the game, and what its owner does with it.
 
+use std::collections::BTreeMap;
+
 use bevy_app::App;
 use bevy_ecs::entity::Entity;
 use bevy_ecs::world::Mut;
@@ -9,7 +11,7 @@ use netstream::state::Side;
 use netstream::{ConnectOptions, GameProtocol, NetworkConnectError};
 
 use super::journal::{Fault, Happened, Journal};
-use super::play::{GamePlugin, Rates};
+use super::play::{GamePlugin, Load};
 use super::record::Record;
 
 /// What this tool calls its game unless it is told otherwise.
@@ -26,13 +28,13 @@ pub(crate) struct GameWorld {
 
 impl GameWorld {
     /// A server World. Nothing listens yet.
-    pub(crate) fn server(plugin: NetworkStreamPlugin, rates: Rates) -> Self {
-        Self::new(plugin, GamePlugin { side: Side::Server, rates })
+    pub(crate) fn server(plugin: NetworkStreamPlugin, load: Load) -> Self {
+        Self::new(plugin, GamePlugin { side: Side::Server, load })
     }
 
     /// A client World. Nothing connects yet.
-    pub(crate) fn client(plugin: NetworkStreamPlugin, rates: Rates) -> Self {
-        Self::new(plugin, GamePlugin { side: Side::Client, rates })
+    pub(crate) fn client(plugin: NetworkStreamPlugin, load: Load) -> Self {
+        Self::new(plugin, GamePlugin { side: Side::Client, load })
     }
 
     fn new(plugin: NetworkStreamPlugin, game: GamePlugin) -> Self {
@@ -60,6 +62,37 @@ impl GameWorld {
     pub(crate) fn connect(&mut self, endpoint: &Endpoint, options: ConnectOptions) -> Result<(), NetworkConnectError> {
         self.connection = Some(self.net().connect_with(&endpoint.to_string(), options)?);
         Ok(())
+    }
+
+    /// Crowd: starts another connection.
+    pub(crate) fn connect_another(&mut self, endpoint: &str, options: ConnectOptions) -> Result<(), NetworkConnectError> {
+        self.net().connect_with(endpoint, options).map(drop)
+    }
+
+    /// Crowd: ends a connection. One that is over stays so.
+    pub(crate) fn leave(&mut self, connection: Entity) {
+        let _ = self.net().disconnect(connection, DisconnectReason::local(DisconnectCode::ConnectionClose));
+    }
+
+    /// The metrics of all drivers together.
+    pub(crate) fn metrics(&mut self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for (_, driver) in self.net().drivers().iter() {
+            driver.metrics(&mut |name, value| *sums.entry(name).or_default() += value);
+        }
+        sums
+    }
+
+    /// What the present connections have been through; says how many are in the game.
+    pub(crate) fn count_present(&mut self, mut count: impl FnMut(&Record)) -> u64 {
+        let world = self.app.world_mut();
+        let mut records = world.query::<&Record>();
+        let mut playing = 0;
+        for record in records.iter(world) {
+            playing += u64::from(record.state.is_in_game());
+            count(record);
+        }
+        playing
     }
 
     /// Accepts nobody new and says goodbye on every connection, as its side does when it goes away.

@@ -367,3 +367,21 @@ unsafe fn write_gso_segment(header: &mut libc::msghdr, place: &mut MaybeUninit<C
         libc::CMSG_DATA(control).cast::<u16>().write_unaligned(size);
     }
 }
+
+/// Lets this process have `wanted` files open, sockets included, as far as the system allows; returns how many it may
+/// have afterwards.
+pub(super) fn allow_open_files(wanted: u64) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit to where one is.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return None;
+    }
+    if limit.rlim_cur < wanted {
+        let raised = libc::rlimit { rlim_cur: wanted.min(limit.rlim_max), ..limit };
+        // SAFETY: the kernel reads one rlimit from where one is.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+            limit = raised;
+        }
+    }
+    Some(limit.rlim_cur)
+}

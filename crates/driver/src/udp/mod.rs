@@ -23,6 +23,15 @@ mod shell;
 mod shield;
 mod socket;
 
+/// Asks the operating system to let this process have `wanted` files open, every socket being one; returns how many it
+/// may have afterwards, which can be fewer. `None` where nobody knows. Of use to processes with very many drivers.
+pub fn allow_open_files(wanted: u64) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return kernel::allow_open_files(wanted);
+    #[cfg(not(target_os = "linux"))]
+    return None.filter(|_: &u64| wanted > 0);
+}
+
 pub use config::{Access, DEFAULT_PROTOCOL_ID, UdpConfig};
 pub use driver::UdpDriver;
 pub use memory::{MemoryNetwork, MemorySocket};

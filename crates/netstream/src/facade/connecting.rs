@@ -105,7 +105,8 @@ impl NetworkStreamDriver {
         if core.side == Side::Server {
             return Err(NetworkConnectError::NotAClient);
         }
-        if let Some((_, live)) = core.connections.iter().find(|(_, connection)| !connection.state.is_ending()) {
+        let live = || core.connections.iter().find(|(_, connection)| !connection.state.is_ending());
+        if let (false, Some((_, live))) = (core.thin, live()) {
             return Err(NetworkConnectError::AlreadyConnected(live.entity));
         }
         let (size, limit) = (options.credentials.len(), core.limits.credentials.min(4096));

@@ -150,6 +150,12 @@ impl Core {
         self.protocols.note_channels(driver, channels);
     }
 
+    /// Keeps what is known of these drivers only.
+    pub(crate) fn forget_drivers(&mut self, keep: impl Fn(DriverId) -> bool) {
+        self.protocols.retain(&keep);
+        self.approval_of_driver.retain(|&driver, _| keep(driver));
+    }
+
     /// The RPC numbers that peers were or will be told, for comparing two Worlds.
     pub(crate) fn protocol(&self) -> &Protocol {
         self.protocols.base()
@@ -189,7 +195,8 @@ impl Core {
         reserved: bool,
     ) {
         // A ticket is a secret, and no other server's business. It is kept until the server hands out another: this
-        // attempt may fail.
+        // attempt may fail. Of the many players of a thin World nobody knows whose it is.
+        let as_new = as_new || self.thin;
         let ticket = self.ticket.as_ref().filter(|(of, _)| *of == server && !as_new).map(|(_, ticket)| ticket.clone());
         let connection = Connection { server: Some(server), credentials, ticket, ..blank(entity, key) };
         self.add(connection, None, reserved);

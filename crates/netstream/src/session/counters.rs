@@ -12,6 +12,8 @@ pub struct SessionCounters {
     pub out_of_game: u64,
     /// Commands and snapshots that nobody read in time; dropped, oldest first.
     pub unread_dropped: u64,
+    /// Snapshots that a thin client did not look at.
+    pub thin_unread: u64,
     /// Messages for connections that are ending or over; dropped.
     pub late_messages: u64,
     /// RPCs that were held until Connected and are dropped, because the connection ended before or the peer does not know

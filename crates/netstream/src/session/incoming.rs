@@ -254,6 +254,7 @@ impl Core {
         connection.out_of_game_since = None;
         // What is of a tick tells the time and is acknowledged, also by thin clients.
         if self.thin && !of_tick {
+            self.counters.thin_unread += 1;
             return;
         }
         let queue = if of_tick { &mut connection.stream } else { &mut connection.data };

@@ -105,11 +105,13 @@ impl Session {
         }
     }
 
-    /// Looks at drivers that are new, whichever way they came into the store.
+    /// Looks at drivers that are new, whichever way they came into the store, and forgets those that have left it.
     pub(crate) fn note_drivers(&mut self) {
-        for (id, driver) in self.store.iter() {
-            self.core.note_channels(id, driver.channels());
+        let Self { core, store, .. } = self;
+        for (id, driver) in store.iter() {
+            core.note_channels(id, driver.channels());
         }
+        core.forget_drivers(|id| store.contains(id));
     }
 
     /// An App that sleeps does not answer, and its peers think it dead. Said once.
@@ -234,8 +236,7 @@ impl Session {
     pub(crate) fn sweep(&mut self) {
         let Self { core, store, own, .. } = self;
         own.retain(|&id| {
-            let used = core.connections.iter().any(|(_, connection)| connection.key.driver == id);
-            let done = !used && store.get(id).is_none_or(NetworkDriver::is_idle);
+            let done = core.connections.has_none_of(id) && store.get(id).is_none_or(NetworkDriver::is_idle);
             if done {
                 store.remove(id);
             }

@@ -185,6 +185,11 @@ impl Protocols {
         });
     }
 
+    /// Forgets other drivers than these.
+    pub(crate) fn retain(&mut self, keep: impl Fn(DriverId) -> bool) {
+        self.of_driver.retain(|&driver, _| keep(driver));
+    }
+
     pub(crate) fn of(&self, driver: DriverId) -> Arc<Protocol> {
         self.of_driver.get(&driver).map_or_else(|| self.base.clone(), |(_, protocol)| protocol.clone())
     }

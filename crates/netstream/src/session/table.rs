@@ -75,6 +75,8 @@ pub(crate) struct ConnectionTable {
     /// `[driver index][connection index]` -> slot + 1. The generations are compared in the connection's key.
     by_key: Vec<Vec<u32>>,
     by_entity: EntityHashMap<Slot>,
+    /// By driver index: how many slots are taken by connections of whatever driver has or had it.
+    per_driver: Vec<u32>,
 }
 
 impl ConnectionTable {
@@ -88,7 +90,9 @@ impl ConnectionTable {
         let (driver, id) = (driver.index() as usize, id.index as usize);
         if self.by_key.len() <= driver {
             self.by_key.resize(driver + 1, Vec::new());
+            self.per_driver.resize(driver + 1, 0);
         }
+        self.per_driver[driver] += 1;
         let ids = &mut self.by_key[driver];
         if ids.len() <= id {
             ids.resize(id + 1, 0);
@@ -136,6 +140,7 @@ impl ConnectionTable {
         self.forget_key(slot);
         let connection = self.slots.get_mut(slot)?.take()?;
         self.by_entity.remove(&connection.entity);
+        self.per_driver[connection.key.driver.index() as usize] -= 1;
         self.free.push(slot);
         Some(connection)
     }
@@ -156,6 +161,12 @@ impl ConnectionTable {
                 connection.entity = new;
             }
         }
+    }
+
+    /// Whether this driver has no connections, without a look at each. Connections that are left of an earlier driver
+    /// with its index count too, until they are removed.
+    pub(crate) fn has_none_of(&self, driver: DriverId) -> bool {
+        self.per_driver.get(driver.index() as usize).is_none_or(|&count| count == 0)
     }
 
     /// The slots of the connections of one driver.
