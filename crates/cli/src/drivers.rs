@@ -21,6 +21,7 @@ impl UdpSettings {
     fn config(&self) -> UdpConfig {
         let mut config = UdpConfig::new(&mut OsRandom);
         config.limits.idle_timeout = self.idle_timeout.unwrap_or(config.limits.idle_timeout);
+        config.client_limits.idle_timeout = config.limits.idle_timeout;
         if let Some(connections) = self.connections {
             let limits = &mut config.limits;
             // Each join of a holder of the code is remembered for more than ten minutes: as many are allowed for each

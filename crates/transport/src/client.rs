@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::channel::{Link, LinkConfig, LinkEvent, LinkStats, SendError, Violation};
+use crate::channel::{Backlog, Link, LinkConfig, LinkEvent, LinkStats, SendError, Violation};
 use crate::limits::Limits;
 use crate::netcode::client::{Event, StartError};
 use crate::netcode::{self, Farewell, HEADROOM, MAX_BODY};
-use crate::server::{ANSWERING, GOODBYE_COPIES, GOODBYE_INTERVAL, PARTING, Transmit, count};
-use crate::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Mono, Now, Random};
+use crate::server::{ANSWERING, GOODBYE_COPIES, GOODBYE_INTERVAL, PARTING, Transmit};
+use crate::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, LinkTotals, Mono, Now, Random};
 
 /// What a [`Client`] is made of.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct ClientConfig {
     pub netcode: netcode::client::ClientConfig,
     /// Channels and their buffers.
     pub link: LinkConfig,
-    /// Timeouts and keep-alives; a client has no use for the rest.
+    /// Timeouts and what the server can make grow; a client has no use for the rest. See [`Limits::client`].
     pub limits: Limits,
 }
 
@@ -36,7 +36,7 @@ pub struct Client {
     /// The link may have a packet to send.
     dirty: bool,
     hurry: bool,
-    violations: Vec<(Violation, u64)>,
+    totals: LinkTotals,
 }
 
 #[derive(Debug)]
@@ -65,13 +65,13 @@ impl Client {
         Ok(Self {
             id,
             netcode: netcode::Client::new(netcode, &limits, random, now)?,
-            link: Link::new(&Arc::new(link), now.mono, random),
+            link: Link::new(&Arc::new(link), &Arc::new(limits), now.mono, random),
             mtu,
             phase: Phase::Connecting,
             ended: None,
             dirty: false,
             hurry: false,
-            violations: Vec::new(),
+            totals: LinkTotals::default(),
         })
     }
 
@@ -209,18 +209,53 @@ impl Client {
     }
 
     /// How often the server broke the protocol, by kind, as far as it happened.
-    pub fn violations(&self) -> &[(Violation, u64)] {
-        &self.violations
+    pub fn violations(&self) -> impl Iterator<Item = (Violation, u64)> + '_ {
+        self.totals.violations()
     }
 
-    /// All counters.
+    /// Changes the limits in force.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.netcode.set_limits(&limits);
+        self.link.set_limits(&Arc::new(limits));
+        self.dirty = true;
+    }
+
+    /// The application takes no reliable messages for now; see [`Server::pause`](crate::Server::pause).
+    pub fn pause(&mut self) {
+        self.link.pause();
+    }
+
+    /// The application takes messages again: those that were kept are reported now.
+    pub fn resume(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
+        let (connection, open) = (self.id, matches!(self.phase, Phase::Open));
+        let resumed = self.link.resume(&mut |channel, bytes| {
+            if open {
+                sink(Incoming::Message { connection, channel, bytes });
+            }
+        });
+        if let Err(violation) = resumed {
+            self.handle_violation(now, violation);
+        }
+        self.dirty = true;
+        self.settle(now, sink);
+    }
+
+    /// How full the send queue of a channel is; `None` if there is no such channel.
+    pub fn backlog(&self, channel: ChannelId) -> Option<Backlog> {
+        self.link.backlog(channel)
+    }
+
+    /// All counters, by cause.
     pub fn metrics(&self, report: &mut dyn FnMut(&'static str, u64)) {
         self.netcode.metrics(report);
-        report("violations_total", self.violations.iter().map(|(_, count)| count).sum());
+        let mut totals = self.totals.clone();
+        totals.add(&self.link.stats());
+        totals.add_heap(self.link.heap());
+        totals.report(report);
     }
 
     fn handle_violation(&mut self, now: Now, violation: Violation) {
-        count(&mut self.violations, violation);
+        self.totals.add_violation(violation);
         if matches!(self.phase, Phase::Open | Phase::Closing(_)) {
             let reason = DisconnectReason::local(DisconnectCode::ProtocolViolation).with_text(&violation.to_string());
             self.link.close(now.mono, &reason, Duration::ZERO);
@@ -263,11 +298,7 @@ impl Client {
         while let Some(event) = self.link.poll_event() {
             match (event, &self.phase) {
                 (LinkEvent::RemoteClosed(reason), Phase::Open) => self.answer(now, reason),
-                // Both ends left at the same time: each has its own reason.
-                (LinkEvent::RemoteClosed(_), Phase::Closing(ours)) => {
-                    let ours = ours.clone();
-                    self.answer(now, ours);
-                }
+                // Also where both ends left at the same time: each has its own reason.
                 (LinkEvent::Closed, Phase::Closing(ours)) => {
                     let ours = ours.clone();
                     self.part(now, ours);

@@ -17,6 +17,8 @@ pub mod random;
 pub mod reason;
 pub mod server;
 pub mod time;
+mod totals;
+mod turns;
 
 pub use channel::ChannelId;
 pub use client::{Client, ClientConfig};
@@ -26,3 +28,4 @@ pub use random::{Random, SeededRandom};
 pub use reason::{DisconnectCode, DisconnectReason, Origin, ReasonText};
 pub use server::{Server, ServerConfig, Transmit};
 pub use time::{Mono, Now, Wall};
+pub use totals::LinkTotals;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// The caps on everything that a peer or a stranger can make grow, with defaults for a server on the open internet.
 ///
-/// All of them can be changed while connections are up; what is over a new, smaller cap ends by itself. A default is
-/// raised for a reason: each comes with a cost that is proportional to it.
+/// All of them can be changed while connections are up ([`Server::set_limits`](crate::Server::set_limits)); what is over
+/// a new, smaller cap ends by itself. A default is raised for a reason: each comes with a cost that is proportional to
+/// it. Each is counted where it acts ([`Server::metrics`](crate::Server::metrics)); `docs/channels.md` has the table.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -56,6 +57,31 @@ pub struct Limits {
     pub identity_joins: u32,
     /// See [`identity_joins`](Self::identity_joins). Default 10 s.
     pub identity_window: Duration,
+
+    // Every connection: channels. `channel::ChannelConfig` has what is different from channel to channel: the largest
+    // message, which is part of the protocol, and the budget of the send queue.
+    //
+    /// Bytes of reliable ordered data per channel that the peer may send ahead of what the application has taken: kept
+    /// to 64 KiB (what a peer may assume before it is told) to 4 MiB. Default 64 KiB, of a client 1 MiB. Costs heap: as
+    /// much and an eighth per channel, if the peer wishes.
+    pub receive_window: usize,
+    /// Unreliable messages that may be incomplete at a time, all channels together; over it the oldest of the least
+    /// priority gives way. Default 4, of a client 8.
+    pub reassembly_messages: usize,
+    /// Bytes of incomplete unreliable messages, all channels together; over it as above. Default 64 KiB, of a client
+    /// 1 MiB.
+    pub reassembly_bytes: usize,
+    /// How long an unreliable message may be incomplete. Default 500 ms.
+    pub reassembly_timeout: Duration,
+    /// How long reliable data may make no progress before the connection ends with `SlowConsumer`. Default 10 s.
+    pub slow_consumer: Duration,
+    /// Bytes of datagrams that leave on all connections of a server together, per second. Acknowledgements and goodbyes
+    /// are counted, but never wait; of the rest game traffic (unreliable channels) of all connections leaves first, then
+    /// one packet of each in turn. `None`, the default, sets no cap.
+    pub server_bandwidth: Option<u64>,
+    /// Bytes of packet bodies that leave on one connection, per second; what is not game traffic waits. `None`, the
+    /// default, leaves it to congestion control.
+    pub bandwidth: Option<u64>,
 }
 
 impl Default for Limits {
@@ -81,6 +107,26 @@ impl Default for Limits {
             replies_per_network: 20,
             identity_joins: 5,
             identity_window: Duration::from_secs(10),
+
+            receive_window: 64 << 10,
+            reassembly_messages: 4,
+            reassembly_bytes: 64 << 10,
+            reassembly_timeout: Duration::from_millis(500),
+            slow_consumer: Duration::from_secs(10),
+            server_bandwidth: None,
+            bandwidth: None,
         }
+    }
+}
+
+impl Limits {
+    /// The defaults of a server, which has many peers and gives each of them little room.
+    pub fn server() -> Self {
+        Self::default()
+    }
+
+    /// The defaults of a client: its only peer sends it snapshots and large messages.
+    pub fn client() -> Self {
+        Self { receive_window: 1 << 20, reassembly_messages: 8, reassembly_bytes: 1 << 20, ..Self::default() }
     }
 }

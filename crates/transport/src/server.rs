@@ -7,11 +7,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::channel::{Link, LinkConfig, LinkEvent, LinkStats, SendError, Violation};
+use crate::channel::{Allowance, Backlog, Link, LinkConfig, LinkEvent, LinkStats, SendError, Violation};
 use crate::crypto::Drbg;
 use crate::limits::Limits;
 use crate::netcode::{self, Farewell, HEADROOM, MAX_BODY, MAX_DATAGRAM_OUT};
-use crate::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Identity, Incoming, Mono, Now, Random};
+use crate::turns::{Turn, Turns};
+use crate::{
+    ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Identity, Incoming, LinkTotals, Mono, Now, Random,
+};
 
 /// Copies of our `Close` after it has not been acknowledged in time; as many type-6 packets follow.
 pub(crate) const GOODBYE_COPIES: u8 = 5;
@@ -59,12 +62,12 @@ pub struct ServerConfig {
 pub struct Server {
     netcode: netcode::Server,
     link: Arc<LinkConfig>,
-    limits: Limits,
+    limits: Arc<Limits>,
     random: Drbg,
     /// By [`ConnectionId::index`].
     peers: Vec<Option<Box<Peer>>>,
-    /// Links that may have a packet to send.
-    dirty: VecDeque<ConnectionId>,
+    /// Links that may have a packet to send, and whose turn it is.
+    turns: Turns,
     /// Due times of links, soonest first. An entry that is not its peer's `scheduled` is a leftover.
     timers: BinaryHeap<Reverse<(Mono, ConnectionId)>>,
     /// Peers whose next goodbye copy waits for its time.
@@ -76,8 +79,8 @@ pub struct Server {
     /// The unconfirmed peer that has just been told that it is connected.
     announced: Option<ConnectionId>,
     hurry: bool,
-    violations: u64,
-    violations_by_kind: Vec<(Violation, u64)>,
+    /// Of links that are gone, and violations of all.
+    totals: LinkTotals,
 }
 
 #[derive(Debug)]
@@ -85,8 +88,12 @@ struct Peer {
     generation: u32,
     link: Link,
     phase: Phase,
-    /// It is in the dirty list.
+    /// It is listed for its turn.
     listed: bool,
+    /// Its game traffic waits for the cap of all connections together.
+    starved: bool,
+    /// It waits for the turn of what is no game traffic.
+    deferred: bool,
     /// The entry of the timer queue that counts.
     scheduled: Option<Mono>,
 }
@@ -112,18 +119,17 @@ impl Server {
         Self {
             netcode: netcode::Server::new(netcode, &limits, random, now),
             link: Arc::new(link),
-            limits,
+            turns: Turns::new(now.mono, &limits),
+            limits: Arc::new(limits),
             random: Drbg::new(random),
             peers: Vec::new(),
-            dirty: VecDeque::new(),
             timers: BinaryHeap::new(),
             parting: Vec::new(),
             goodbyes: VecDeque::new(),
             ended: VecDeque::new(),
             announced: None,
             hurry: false,
-            violations: 0,
-            violations_by_kind: Vec::new(),
+            totals: LinkTotals::default(),
         }
     }
 
@@ -221,33 +227,66 @@ impl Server {
 
     /// The next datagram that may leave, in `buf`, which has at least [`MAX_DATAGRAM_OUT`] bytes.
     pub fn poll_transmit(&mut self, now: Now, buf: &mut [u8]) -> Option<Transmit> {
-        if let Some(netcode::Transmit { to, len }) = self.netcode.poll_transmit(now, buf) {
-            return Some(Transmit { to, at: 0..len });
-        }
-        while let Some(&id) = self.dirty.front() {
-            if let Some(transmit) = self.poll_link(now, id, buf) {
-                return Some(transmit);
-            }
-            self.dirty.pop_front();
+        self.turns.update(now.mono, MAX_DATAGRAM_OUT);
+        while let Some(id) = self.turns.pop_starved() {
             if let Some(peer) = self.peer_mut(id) {
-                peer.listed = false;
+                (peer.starved, peer.listed) = (false, true);
+                self.turns.list_first(id);
             }
-            self.settle(now, id);
-            self.schedule(id);
+        }
+        let (transmit, turn) = self.poll_any(now, buf)?;
+        self.turns.spend(turn, transmit.at.len());
+        Some(transmit)
+    }
+
+    fn poll_any(&mut self, now: Now, buf: &mut [u8]) -> Option<(Transmit, Option<Turn>)> {
+        if let Some(netcode::Transmit { to, len }) = self.netcode.poll_transmit(now, buf) {
+            return Some((Transmit { to, at: 0..len }, None));
+        }
+        while let Some(turn) = self.turns.next() {
+            if let Some(transmit) = self.poll_link(now, turn, buf) {
+                return Some((transmit, Some(turn)));
+            }
+            self.end_turn(now, turn);
         }
         while let Some(id) = self.goodbyes.pop_front() {
             if let Some(transmit) = self.poll_goodbye(now, id, buf) {
-                return Some(transmit);
+                return Some((transmit, None));
             }
         }
         // The last copies may have made the way free for the last words of the layer below.
         let netcode::Transmit { to, len } = self.netcode.poll_transmit(now, buf)?;
-        Some(Transmit { to, at: 0..len })
+        Some((Transmit { to, at: 0..len }, None))
+    }
+
+    /// A link has nothing more that it may send in this turn.
+    fn end_turn(&mut self, now: Now, turn: Turn) {
+        self.turns.end(turn);
+        let id = turn.connection;
+        let Self { peers, turns, .. } = self;
+        if let Some(peer) = find_mut(peers, id) {
+            if turn.bulk {
+                peer.deferred = false;
+            } else {
+                peer.listed = false;
+                let starves = turn.allowance == Allowance::Upkeep && peer.link.game_waits();
+                if starves && !peer.starved {
+                    turns.starve(id);
+                }
+                peer.starved |= starves;
+                let more = turn.allowance < Allowance::All && peer.link.has_work();
+                if more && !std::mem::replace(&mut peer.deferred, true) {
+                    turns.defer(id);
+                }
+            }
+        }
+        self.settle(now, id);
+        self.schedule(id);
     }
 
     /// When something has to be done at the latest; the origin of time if at once.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        if !(self.dirty.is_empty() && self.goodbyes.is_empty() && self.ended.is_empty()) {
+        if !(!self.turns.is_pressing() && self.goodbyes.is_empty() && self.ended.is_empty()) {
             return Some(Mono::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
@@ -255,7 +294,7 @@ impl Server {
             Phase::Parting { next, .. } => Some(next),
             _ => None,
         });
-        parting.chain(timer).chain(self.netcode.poll_timeout()).min()
+        parting.chain(timer).chain(self.turns.opens_at()).chain(self.netcode.poll_timeout()).min()
     }
 
     /// Whether new clients are let in; those who are connected stay.
@@ -276,7 +315,45 @@ impl Server {
     /// Changes the limits in force, for new and old connections.
     pub fn set_limits(&mut self, limits: Limits) {
         self.netcode.set_limits(&limits);
-        self.limits = limits;
+        self.turns.set_limits(&limits);
+        self.limits = Arc::new(limits);
+        for index in 0..self.peers.len() {
+            let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) else { continue };
+            peer.link.set_limits(&self.limits);
+            // A wider window is to be told, and a deadline may have moved.
+            let id = ConnectionId { index: index as u32, generation: peer.generation };
+            self.list(id);
+        }
+    }
+
+    /// The application takes no reliable messages of a connection for now: what arrives is kept as far as the receive
+    /// window reaches, and the peer's queue fills, until it sees that nothing moves ([`Limits::slow_consumer`]).
+    /// Unreliable messages are reported all the same. Unknown or ended connections are ignored.
+    pub fn pause(&mut self, connection: ConnectionId) {
+        if let Some(peer) = self.peer_mut(connection) {
+            peer.link.pause();
+        }
+    }
+
+    /// The application takes the messages of a connection again: those that were kept are reported now.
+    pub fn resume(&mut self, now: Now, connection: ConnectionId, sink: &mut dyn FnMut(Incoming<'_>)) {
+        let Some(peer) = self.peer_mut(connection) else { return };
+        let open = matches!(peer.phase, Phase::Open);
+        let resumed = peer.link.resume(&mut |channel, bytes| {
+            if open {
+                sink(Incoming::Message { connection, channel, bytes });
+            }
+        });
+        if let Err(violation) = resumed {
+            self.handle_violation(now, connection, violation);
+        }
+        self.list(connection);
+        self.handle_events(now, sink);
+    }
+
+    /// How full the send queue of a channel is; `None` if the connection is over or there is no such channel.
+    pub fn backlog(&self, connection: ConnectionId, channel: ChannelId) -> Option<Backlog> {
+        self.open(connection)?.link.backlog(channel)
     }
 
     /// The limits in force.
@@ -318,14 +395,20 @@ impl Server {
     }
 
     /// How often peers broke the protocol, by kind, as far as it happened.
-    pub fn violations(&self) -> &[(Violation, u64)] {
-        &self.violations_by_kind
+    pub fn violations(&self) -> impl Iterator<Item = (Violation, u64)> + '_ {
+        self.totals.violations()
     }
 
-    /// All counters, and the fill of all tables with the highest so far.
+    /// All counters, by cause, and the fill of all tables with the highest so far. The work is proportional to the
+    /// number of connections.
     pub fn metrics(&self, report: &mut dyn FnMut(&'static str, u64)) {
         self.netcode.metrics(report);
-        report("violations_total", self.violations);
+        let mut totals = self.totals.clone();
+        for peer in self.peers.iter().flatten() {
+            totals.add(&peer.link.stats());
+            totals.add_heap(peer.link.heap());
+        }
+        totals.report(report);
     }
 
     #[inline]
@@ -348,8 +431,7 @@ impl Server {
     }
 
     fn handle_violation(&mut self, now: Now, id: ConnectionId, violation: Violation) {
-        self.violations += 1;
-        count(&mut self.violations_by_kind, violation);
+        self.totals.add_violation(violation);
         let Some(peer) = self.peer_mut(id).filter(|peer| matches!(peer.phase, Phase::Open | Phase::Closing(_))) else {
             return;
         };
@@ -381,8 +463,9 @@ impl Server {
                     let place = self.peers.get_mut(connection.index as usize);
                     let place = place
                         .filter(|place| place.as_ref().is_some_and(|peer| peer.generation == connection.generation));
-                    if let Some(place) = place {
-                        *place = None;
+                    if let Some(gone) = place.and_then(Option::take) {
+                        self.totals.add(&gone.link.stats());
+                        self.totals.forget_gauges();
                     }
                 }
             }
@@ -425,13 +508,7 @@ impl Server {
                     self.ended.push_back((id, reason));
                     self.netcode.close(now, id, Farewell::Linger(ANSWERING));
                 }
-                (LinkEvent::RemoteClosed(_), Phase::Closing(reason)) => {
-                    // Both ends left at the same time: each has its own reason.
-                    let reason = reason.clone();
-                    peer.phase = Phase::Answering;
-                    self.ended.push_back((id, reason));
-                    self.netcode.close(now, id, Farewell::Linger(ANSWERING));
-                }
+                // Also where both ends left at the same time: each has its own reason.
                 (LinkEvent::Closed, Phase::Closing(reason)) => {
                     let reason = reason.clone();
                     self.report(now, id, reason);
@@ -457,14 +534,23 @@ impl Server {
             // The layer below keeps its indices dense and bounded.
             self.peers.resize_with(index + 1, || None);
         }
-        let link = Link::new(&self.link, now.mono, &mut self.random);
-        let peer = Peer { generation: id.generation, link, phase, listed: false, scheduled: None };
+        let link = Link::new(&self.link, &self.limits, now.mono, &mut self.random);
+        let peer = Peer {
+            generation: id.generation,
+            link,
+            phase,
+            listed: false,
+            starved: false,
+            deferred: false,
+            scheduled: None,
+        };
         self.peers[index] = Some(Box::new(peer));
     }
 
     /// The next packet of a link, sealed.
     #[inline]
-    fn poll_link(&mut self, now: Now, id: ConnectionId, buf: &mut [u8]) -> Option<Transmit> {
+    fn poll_link(&mut self, now: Now, turn: Turn, buf: &mut [u8]) -> Option<Transmit> {
+        let id = turn.connection;
         // A client that may not know that it is connected is told so before every payload.
         if self.announced != Some(id) && self.netcode.is_unconfirmed(id) && self.peer(id)?.link.has_work() {
             self.announced = Some(id);
@@ -474,7 +560,7 @@ impl Server {
         self.announced = None;
         let mtu = self.link.mtu;
         let peer = self.peer_mut(id)?;
-        let body = peer.link.poll_packet(now.mono, buf.get_mut(HEADROOM..HEADROOM + mtu)?)?;
+        let body = peer.link.poll_packet_of(turn.allowance, now.mono, buf.get_mut(HEADROOM..HEADROOM + mtu)?)?;
         let (to, at) = self.netcode.seal_payload(now, id, buf, body)?;
         Some(Transmit { to, at })
     }
@@ -526,7 +612,7 @@ impl Server {
         if let Some(peer) = self.peer_mut(id)
             && !std::mem::replace(&mut peer.listed, true)
         {
-            self.dirty.push_back(id);
+            self.turns.list(id);
         }
     }
 
@@ -538,7 +624,9 @@ impl Server {
         if peer.listed {
             return;
         }
-        let Some(due) = peer.link.poll_timeout() else { return };
+        let held = peer.starved || peer.deferred;
+        let allowance = if held { Allowance::Upkeep } else { Allowance::All };
+        let Some(due) = peer.link.poll_timeout_of(allowance) else { return };
         if peer.scheduled.is_none_or(|scheduled| due < scheduled) {
             peer.scheduled = Some(due);
             self.timers.push(Reverse((due, id)));
@@ -556,7 +644,7 @@ impl Server {
 
     #[inline]
     fn peer_mut(&mut self, id: ConnectionId) -> Option<&mut Peer> {
-        self.peers.get_mut(id.index as usize)?.as_deref_mut().filter(|peer| peer.generation == id.generation)
+        find_mut(&mut self.peers, id)
     }
 }
 
@@ -571,11 +659,9 @@ fn find(peers: &[Option<Box<Peer>>], id: ConnectionId) -> Option<&Peer> {
     peers.get(id.index as usize)?.as_deref().filter(|peer| peer.generation == id.generation)
 }
 
-pub(crate) fn count(counters: &mut Vec<(Violation, u64)>, violation: Violation) {
-    match counters.iter_mut().find(|(kind, _)| *kind == violation) {
-        Some((_, count)) => *count += 1,
-        None => counters.push((violation, 1)),
-    }
+#[inline]
+fn find_mut(peers: &mut [Option<Box<Peer>>], id: ConnectionId) -> Option<&mut Peer> {
+    peers.get_mut(id.index as usize)?.as_deref_mut().filter(|peer| peer.generation == id.generation)
 }
 
 /// A buffer for one datagram is never smaller than what is written into it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use channel_pair::{CLIENT, Pair, Path, SERVER, cases, ms};
 use netstream_transport::channel::{ChannelConfig, ChannelKind, Link, LinkConfig, Violation};
-use netstream_transport::{ChannelId, Mono, Random, SeededRandom};
+use netstream_transport::{ChannelId, Limits, Mono, Random, SeededRandom};
 
 /// A link that has sent `packets` packets, under attack by hand-written packets.
 struct Target {
@@ -22,7 +22,7 @@ struct Target {
 impl Target {
     fn new(seed: u64, packets: usize) -> Self {
         let mut random = SeededRandom::new(seed);
-        let link = Link::new(&Arc::new(LinkConfig::server()), Mono::ZERO, &mut random);
+        let link = Link::new(&Arc::new(LinkConfig::server()), &Arc::new(Limits::server()), Mono::ZERO, &mut random);
         let mut target = Self { link, now: Mono::ZERO, sent: Vec::new(), number: 0 };
         target.send(packets);
         target

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netstream_transport::channel::{ChannelConfig, ChannelKind, Link, LinkConfig};
-use netstream_transport::{ChannelId, Mono, SeededRandom};
+use netstream_transport::{ChannelId, Limits, Mono, SeededRandom};
 
 /// Each packet carries one number, and is acknowledged at once; one of them arrives `late` packets late. Returns the
 /// numbers in the order of their arrival.
@@ -13,7 +13,7 @@ fn numbers_with_one_packet_late(late: u32) -> Vec<u32> {
     let mut now = Mono::from_nanos(1_000_000_000);
     let [mut sender, mut receiver] = [LinkConfig::server(), LinkConfig::client()].map(|mut config| {
         config.channels.declare(ChannelConfig::new(ChannelKind::UnreliableSequenced)).unwrap();
-        Link::new(&Arc::new(config), now, &mut random)
+        Link::new(&Arc::new(config), &Arc::new(Limits::server()), now, &mut random)
     });
     let (mut buf, mut held, mut arrived) = ([0; 1200], Vec::new(), Vec::new());
     for number in 0..=late + 50 {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use channel_pair::{cases, ms};
 use netstream_transport::channel::{ChannelConfig, ChannelKind, Link, LinkConfig, LinkEvent, SendError, Violation};
-use netstream_transport::{ChannelId, Mono, Random, SeededRandom};
+use netstream_transport::{ChannelId, Limits, Mono, Random, SeededRandom};
 
 struct Counting;
 
@@ -78,8 +78,8 @@ impl Loop {
     fn new(loss: f64) -> Self {
         let mut random = SeededRandom::new(7);
         let now = Mono::from_nanos(1_000_000_000);
-        let configs = [LinkConfig::server(), LinkConfig::client()];
-        let links = configs.map(|config| Link::new(&Arc::new(config), now, &mut random));
+        let ends = [(LinkConfig::server(), Limits::server()), (LinkConfig::client(), Limits::client())];
+        let links = ends.map(|(config, limits)| Link::new(&Arc::new(config), &Arc::new(limits), now, &mut random));
         let spare = vec![[0; 1400]; 2000];
         let flying = [VecDeque::with_capacity(2000), VecDeque::with_capacity(2000)];
         Self { now, links, flying, spare, random, loss, delivered: 0 }
@@ -168,7 +168,7 @@ fn an_idle_link_is_small() {
     let config = Arc::new(LinkConfig::server());
     let mut random = SeededRandom::new(1);
     let before = LIVE.get();
-    let link = Link::new(&config, Mono::ZERO, &mut random);
+    let link = Link::new(&config, &Arc::new(Limits::server()), Mono::ZERO, &mut random);
     let heap = (LIVE.get() - before) as usize;
     println!("an idle link: {} + {heap} bytes", size_of::<Link>());
     assert!(size_of::<Link>() + heap <= 4096);
@@ -182,7 +182,7 @@ fn target(config: LinkConfig) -> (Link, Arc<LinkConfig>) {
     config.channels.declare(ChannelConfig::new(ChannelKind::UnreliableSequenced).fragmented(16 << 10)).unwrap();
     config.channels.declare(ChannelConfig::new(ChannelKind::UnreliableSequenced)).unwrap();
     let config = Arc::new(config);
-    (Link::new(&config, Mono::ZERO, &mut SeededRandom::new(3)), config)
+    (Link::new(&config, &Arc::new(Limits::server()), Mono::ZERO, &mut SeededRandom::new(3)), config)
 }
 
 /// A packet as a hostile peer writes it: a correct head, then frames that are correct more often than not.
@@ -284,7 +284,7 @@ fn a_packet_makes_memory_grow_by_no_more_than_a_small_multiple_of_itself() {
     assert!(violations < count, "most packets are correct");
     assert!(worst_kept <= 4 << 10, "{worst_kept}");
     assert!(worst_peak <= 8 << 10, "{worst_peak}");
-    assert!(cap <= target(LinkConfig::server()).1.heap_cap());
+    assert!(cap <= target(LinkConfig::server()).1.heap_cap(&Limits::server()));
 }
 
 /// The hostile peer's side of a plain link: packets are made by hand.
@@ -411,7 +411,7 @@ fn a_peer_that_never_acks_makes_the_queue_full_and_no_more() {
 #[test]
 fn the_worst_peer_gets_no_more_than_640_kibibytes() {
     let mut random = SeededRandom::new(12);
-    let mut link = Link::new(&Arc::new(LinkConfig::server()), Mono::ZERO, &mut random);
+    let mut link = Link::new(&Arc::new(LinkConfig::server()), &Arc::new(Limits::server()), Mono::ZERO, &mut random);
     let before = LIVE.get();
     let mut number = 0u32;
     let mut now = Mono::ZERO;
@@ -455,8 +455,11 @@ fn the_worst_peer_gets_no_more_than_640_kibibytes() {
 #[test]
 fn everything_at_once_keeps_within_the_cap_of_the_configuration() {
     let mut peer = Hostile::new(LinkConfig::server());
-    let cap = target(LinkConfig::server()).1.heap_cap();
-    println!("cap of a server's link: {} B; with three more channels {cap} B", LinkConfig::server().heap_cap());
+    let cap = target(LinkConfig::server()).1.heap_cap(&Limits::server());
+    println!(
+        "cap of a server's link: {} B; with three more channels {cap} B",
+        LinkConfig::server().heap_cap(&Limits::server())
+    );
     let mut random = SeededRandom::new(5);
     let before = LIVE.get();
     let mut packet = Vec::with_capacity(4096);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use channel_pair::{CLIENT, Pair, Path, SERVER, cases, ms};
 use netstream_transport::channel::{ChannelConfig, ChannelKind, LinkConfig, LinkEvent, Receipt, SendError};
-use netstream_transport::{ChannelId, DisconnectCode, DisconnectReason, Random, SeededRandom};
+use netstream_transport::{ChannelId, DisconnectCode, DisconnectReason, Limits, Random, SeededRandom};
 
 const KINDS: [(ChannelKind, bool); 7] = [
     (ChannelKind::Unreliable, false),
@@ -49,7 +49,7 @@ impl Case {
                 config.channels.declare(channel).unwrap();
             }
         }
-        let caps = [server.heap_cap(), client.heap_cap()];
+        let caps = [server.heap_cap(&Limits::server()), client.heap_cap(&Limits::client())];
         let mut pair = Pair::with(seed, server, client);
         for end in &mut pair.ends {
             // Every case turns on some faults only, so that extremes combine and calm runs exist.

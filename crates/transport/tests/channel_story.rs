@@ -8,7 +8,7 @@ use channel_pair::{CLIENT, Pair, Path, SERVER, ms};
 use netstream_transport::channel::{
     ChannelConfig, ChannelKind, DropPolicy, LinkConfig, LinkEvent, Pressure, Receipt, SendError,
 };
-use netstream_transport::{ChannelId, DisconnectCode, DisconnectReason, Origin};
+use netstream_transport::{ChannelId, DisconnectCode, DisconnectReason, Limits, Origin};
 
 const RELIABLE: ChannelId = ChannelId::RELIABLE;
 const UNRELIABLE: ChannelId = ChannelId::UNRELIABLE;
@@ -463,9 +463,9 @@ fn losses_are_not_counted_where_packets_only_come_late() {
 
 #[test]
 fn a_bandwidth_cap_is_kept() {
-    let mut config = LinkConfig::server();
-    config.bandwidth = Some(50_000);
-    let mut pair = Pair::with(26, config, LinkConfig::client());
+    let mut limits = Limits::server();
+    limits.bandwidth = Some(50_000);
+    let mut pair = Pair::with_limits(26, (LinkConfig::server(), limits), (LinkConfig::client(), Limits::client()));
     for _ in 0..400 {
         let now = pair.now;
         let _ = pair.ends[SERVER].link.send(now, RELIABLE, &[0; 1000]);

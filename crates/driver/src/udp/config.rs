@@ -44,13 +44,14 @@ pub struct UdpConfig {
     pub user_data: Box<[u8; 256]>,
     /// Whether a token of a back-end may send this client to loopback and link-local addresses. Off by default.
     pub allow_local_tokens: bool,
-    /// Caps on what peers and strangers can make grow, and timeouts.
+    /// Caps on what peers and strangers can make grow while this driver listens, and timeouts.
     pub limits: Limits,
-    /// Channels and buffers of connections while this driver listens.
+    /// Caps and timeouts of the connection that this driver makes as a client. Its bandwidth is three quarters of what a
+    /// server takes by default ([`Limits::inbound_bytes`]): who sends more for long is a flood to it. Raise both together.
+    pub client_limits: Limits,
+    /// Channels of connections while this driver listens.
     pub server_link: LinkConfig,
-    /// Channels and buffers of the connection that this driver makes as a client. Its bandwidth is three quarters of what
-    /// a server takes by default ([`Limits::inbound_bytes`]): who sends more for long is a flood to it. Raise both
-    /// together.
+    /// Channels of the connection that this driver makes as a client.
     pub client_link: LinkConfig,
     /// Socket buffers while this driver listens.
     pub server_buffers: BufferSizes,
@@ -70,9 +71,9 @@ impl UdpConfig {
     /// Default settings; join code and client id come from `random`.
     pub fn new(random: &mut dyn Random) -> Self {
         let limits = Limits::default();
-        let mut client_link = LinkConfig::client();
+        let mut client_limits = Limits::client();
         // The rest is room for what arrives in bursts, and for small packets, whose number is limited too.
-        client_link.bandwidth = Some(u64::from(limits.inbound_bytes) * 3 / 4);
+        client_limits.bandwidth = Some(u64::from(limits.inbound_bytes) * 3 / 4);
         Self {
             access: Access::JoinCode(JoinCode::random(random)),
             protocol_id: DEFAULT_PROTOCOL_ID,
@@ -83,8 +84,9 @@ impl UdpConfig {
             user_data: Box::new([0; 256]),
             allow_local_tokens: false,
             limits,
+            client_limits,
             server_link: LinkConfig::server(),
-            client_link,
+            client_link: LinkConfig::client(),
             server_buffers: BufferSizes::SERVER,
             client_buffers: BufferSizes::CLIENT,
             receive_budget: Duration::from_millis(16),

@@ -115,7 +115,7 @@ impl Dial {
                 allow_local: config.allow_local_tokens,
             },
             link: config.client_link.clone(),
-            limits: config.limits.clone(),
+            limits: config.client_limits.clone(),
         };
         let client = Client::new(id, config, random, now).map_err(StartFailure::Credentials)?;
         Ok((Port::new(socket, number), client))

@@ -12,7 +12,7 @@ use netstream_transport::channel::ChannelTable;
 use netstream_transport::channel::{self, LinkStats, Side};
 use netstream_transport::netcode::{self, Counter, JoinCode};
 use netstream_transport::{
-    ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, Mono, Now, Random, Server,
+    ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, LinkTotals, Mono, Now, Random, Server,
     ServerConfig,
 };
 
@@ -48,8 +48,8 @@ use crate::{
 ///
 /// `listen` looks a host name up while the caller waits; `connect` does so on a thread of its own, and reports
 /// `HostNotFound` if nothing comes of it. A client at an endpoint without a real host (`udp://0.0.0.0:0`) goes where its token says; with a join code it stays
-/// on this machine. Metrics: those of [`SocketStats`], the counters of [`Counter`], `violations_total`, and of a server
-/// the fill of its tables.
+/// on this machine. Metrics: those of [`SocketStats`], the counters of [`Counter`], those of
+/// [`LinkTotals`], and of a server the fill of its tables.
 pub struct UdpDriver<N: Network = OsNetwork> {
     network: N,
     config: UdpConfig,
@@ -140,12 +140,22 @@ impl<N: Network> UdpDriver<N> {
         &mut self.config
     }
 
-    /// Changes the limits in force, for new and old connections.
+    /// Changes the limits in force while this driver listens, for new and old connections.
     pub fn set_limits(&mut self, limits: Limits) {
         if let Some(listening) = &mut self.server {
             listening.server.set_limits(limits.clone());
         }
         self.config.limits = limits;
+    }
+
+    /// The same for the connections that this driver made as a client.
+    pub fn set_client_limits(&mut self, limits: Limits) {
+        for dialled in &mut self.clients {
+            if let Stage::Up { client, .. } = &mut dialled.stage {
+                client.set_limits(limits.clone());
+            }
+        }
+        self.config.client_limits = limits;
     }
 
     /// The keys of the server that is up, for rotation. The key ring in [`UdpConfig`] is where the next server starts
@@ -484,7 +494,7 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
                 for counter in Counter::ALL {
                     report(counter.name(), 0);
                 }
-                report("violations_total", 0);
+                LinkTotals::default().report(report);
             }
         }
     }

@@ -89,10 +89,11 @@ impl Rogue {
         let credentials = setup.credentials(identity, token, order, now, &mut self.dice);
         let config = setup.client(credentials, order.to_vec());
         let local = self.clock.at(now);
-        let core = netcode::Client::new(config.netcode, &Limits::default(), self.dice.random(), local);
+        let limits = Arc::new(Limits::client());
+        let core = netcode::Client::new(config.netcode, &limits, self.dice.random(), local);
         let mut link = config.link;
         link.mtu = MAX_BODY;
-        let link = Link::new(&Arc::new(link), local.mono, self.dice.random());
+        let link = Link::new(&Arc::new(link), &limits, local.mono, self.dice.random());
         let address = SocketAddr::from(([198, 51, 101, 1 + self.number as u8], 1024 + (attempt % 60_000) as u16));
         let port = network.open(Owner::Client(ROGUE), address);
         Session { core: core.expect("the address is given"), link, port, attempt, connected: false }

@@ -199,8 +199,8 @@ impl ServerNode {
         let Some(core) = &self.core else { return };
         // The core does not say whose they were; those of honest clients show by how they end (I6).
         let only_honest = ledger.attempts.iter().all(|attempt| attempt.client != ROGUE);
-        if only_honest && core.violations().iter().any(|(_, count)| *count > 0) {
-            let what = format!("server {} saw {:?}", self.index, core.violations());
+        if only_honest && core.violations().next().is_some() {
+            let what = format!("server {} saw {:?}", self.index, core.violations().collect::<Vec<_>>());
             ledger.violate(now, Invariant::I26, what);
         }
         let limits = core.limits();

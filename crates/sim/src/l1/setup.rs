@@ -84,13 +84,14 @@ impl Setup {
     }
 
     pub(crate) fn client(&self, credentials: Credentials, addresses: Vec<SocketAddr>) -> ClientConfig {
-        let mut link = self.link(LinkConfig::client());
+        let mut limits = Limits::client();
+        limits.idle_timeout = self.limits.idle_timeout;
         // As the UDP driver has it: who sends more for long is a flood.
-        link.bandwidth = Some(u64::from(self.limits.inbound_bytes) * 3 / 4);
+        limits.bandwidth = Some(u64::from(self.limits.inbound_bytes) * 3 / 4);
         ClientConfig {
             netcode: client::ClientConfig { credentials, addresses, allow_local: false },
-            link,
-            limits: self.limits.clone(),
+            link: self.link(LinkConfig::client()),
+            limits,
         }
     }
 

@@ -108,6 +108,7 @@ impl Apps {
                         config.access = udp::Access::JoinCode(code.clone());
                         config.client_id = 1 + number;
                         config.limits.idle_timeout = workload.idle_timeout;
+                        config.client_limits.idle_timeout = workload.idle_timeout;
                         // Everybody comes back as often as they like.
                         config.limits.identity_joins = 100_000;
                         Some(Box::new(UdpDriver::on(access.clone(), config, Box::new(random))))

@@ -26,7 +26,7 @@ pub enum SendError {
 }
 
 macro_rules! violations {
-    ($($(#[$doc:meta])* $name:ident = $says:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident, $metric:literal = $says:literal,)*) => {
         /// How a peer broke the protocol. A correct peer never does, whatever the network does to its packets: the
         /// connection ends with `ProtocolViolation`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -42,43 +42,48 @@ macro_rules! violations {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }
+
+            /// The name of its counter.
+            pub const fn metric(self) -> &'static str {
+                match self { $(Self::$name => concat!("violations_", $metric, "_total"),)* }
+            }
         }
     };
 }
 
 violations! {
     /// The packet ends in the middle of a field.
-    Truncated = "a packet ends in the middle of a field",
+    Truncated, "truncated" = "a packet ends in the middle of a field",
     /// A reserved bit is set.
-    ReservedBits = "a reserved bit is set",
+    ReservedBits, "reserved_bits" = "a reserved bit is set",
     /// A frame of a kind that does not exist.
-    UnknownFrame = "a frame of unknown kind",
+    UnknownFrame, "unknown_frame" = "a frame of unknown kind",
     /// A channel that the table does not have.
-    UnknownChannel = "a channel that does not exist",
+    UnknownChannel, "unknown_channel" = "a channel that does not exist",
     /// A frame that this kind of channel does not use.
-    WrongChannelKind = "a frame of the wrong kind for its channel",
+    WrongChannelKind, "wrong_channel_kind" = "a frame of the wrong kind for its channel",
     /// More than 32 ranges in one acknowledgement.
-    TooManyAckRanges = "an acknowledgement has too many ranges",
+    TooManyAckRanges, "too_many_ack_ranges" = "an acknowledgement has too many ranges",
     /// An acknowledgement reaches below the first packet.
-    MalformedAck = "a malformed acknowledgement",
+    MalformedAck, "malformed_ack" = "a malformed acknowledgement",
     /// An acknowledgement of a packet that was never sent.
-    AckOfUnsent = "an acknowledgement of a packet that was never sent",
+    AckOfUnsent, "ack_of_unsent" = "an acknowledgement of a packet that was never sent",
     /// An acknowledgement of a number that was left out to catch this.
-    AckOfSkipped = "an acknowledgement of a packet number that was left out",
+    AckOfSkipped, "ack_of_skipped" = "an acknowledgement of a packet number that was left out",
     /// A message over the limit of its channel.
-    MessageTooLarge = "a message is over the limit of its channel",
+    MessageTooLarge, "message_too_large" = "a message is over the limit of its channel",
     /// A fragment count of 0 or more than the largest message needs.
-    FragmentCount = "a fragment count of zero or over the limit",
+    FragmentCount, "fragment_count" = "a fragment count of zero or over the limit",
     /// A fragment index that is not below the count.
-    FragmentIndex = "a fragment index that is not below the count",
+    FragmentIndex, "fragment_index" = "a fragment index that is not below the count",
     /// A fragment of the wrong length for its place.
-    FragmentSize = "a fragment of the wrong length",
+    FragmentSize, "fragment_size" = "a fragment of the wrong length",
     /// Two fragments of one message that do not belong together.
-    FragmentMismatch = "two fragments contradict each other",
+    FragmentMismatch, "fragment_mismatch" = "two fragments contradict each other",
     /// Reliable data beyond what the window allows.
-    WindowExceeded = "reliable data beyond the window",
+    WindowExceeded, "window_exceeded" = "reliable data beyond the window",
     /// Two copies of the same reliable data differ in what they say about it.
-    MalformedStream = "a reliable stream contradicts itself",
+    MalformedStream, "malformed_stream" = "a reliable stream contradicts itself",
     /// A closing frame that cannot be read.
-    MalformedClose = "a malformed goodbye",
+    MalformedClose, "malformed_close" = "a malformed goodbye",
 }

@@ -1,10 +1,12 @@
 //! One channel of one link: its queues and its place among the others.
 
+use super::config::stream_window;
 use super::queue::Queue;
 use super::send_buffer::SendBuffer;
 use super::stream::StreamReceiver;
 use super::unordered::UnorderedReceiver;
 use super::{ChannelConfig, ChannelId, ChannelKind, LinkConfig, Pressure};
+use crate::Limits;
 
 /// One channel of one link.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub(super) enum Newest {
 }
 
 impl Lane {
-    pub(super) fn new(config: &LinkConfig, id: ChannelId, channel: &ChannelConfig) -> Self {
+    pub(super) fn new(config: &LinkConfig, limits: &Limits, id: ChannelId, channel: &ChannelConfig) -> Self {
         let first = config.first_packet_number;
         let incoming = channel.max_message(config.side.peer());
         let cap = channel.queue_cap(config.side);
@@ -52,7 +54,7 @@ impl Lane {
             },
             ChannelKind::ReliableOrdered => LaneKind::Ordered {
                 send: SendBuffer::new(true, first, cap),
-                receive: StreamReceiver::new(first, config.stream_window(), incoming),
+                receive: StreamReceiver::new(first, stream_window(limits), incoming),
             },
             ChannelKind::ReliableUnordered => LaneKind::Unordered {
                 send: SendBuffer::new(false, first, cap),
@@ -131,6 +133,13 @@ impl Lane {
         self.served = self.served.max(clock);
     }
 
+    /// Applies limits to what they concern. A window that has been told to the peer never shrinks.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        if let LaneKind::Ordered { receive, .. } = &mut self.kind {
+            receive.set_window(stream_window(limits));
+        }
+    }
+
     /// Gives memory back that is not in use.
     pub(super) fn trim(&mut self) {
         match &mut self.kind {
@@ -147,13 +156,13 @@ impl Lane {
     }
 
     /// The most that [`heap`](Self::heap) can be.
-    pub(super) fn heap_cap(config: &LinkConfig, channel: &ChannelConfig) -> usize {
+    pub(super) fn heap_cap(config: &LinkConfig, limits: &Limits, channel: &ChannelConfig) -> usize {
         let cap = channel.queue_cap(config.side);
         let incoming = channel.max_message(config.side.peer());
         match channel.kind {
             ChannelKind::Unreliable | ChannelKind::UnreliableSequenced => Queue::heap_cap(cap),
             ChannelKind::ReliableOrdered => {
-                SendBuffer::heap_cap(cap) + StreamReceiver::heap_cap(config.stream_window(), incoming)
+                SendBuffer::heap_cap(cap) + StreamReceiver::heap_cap(stream_window(limits), incoming)
             }
             ChannelKind::ReliableUnordered => SendBuffer::heap_cap(cap) + UnorderedReceiver::heap_cap(incoming),
         }

@@ -6,6 +6,8 @@ mod receive;
 mod state;
 mod transmit;
 
+pub(crate) use self::transmit::Allowance;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use self::state::State;
 use super::lane::LaneKind;
 use super::sent::Sent;
 use super::{Backlog, ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt, SendError};
-use crate::{Mono, Random};
+use crate::{Limits, Mono, Random};
 
 /// How long a link is quiet before it gives the memory of its queues back.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
@@ -50,6 +52,7 @@ const MAX_DOUBLINGS: u32 = 2;
 #[derive(Debug)]
 pub struct Link {
     config: Arc<LinkConfig>,
+    limits: Arc<Limits>,
     sent: Sent,
     state: State,
     closing: Closing,
@@ -70,10 +73,11 @@ pub struct Link {
 
 impl Link {
     /// A link without history. Randomness is taken once, to choose which packet numbers are left out.
-    pub fn new(config: &Arc<LinkConfig>, now: Mono, random: &mut dyn Random) -> Self {
-        let mut state = State::new(config, now, random.u64());
+    pub fn new(config: &Arc<LinkConfig>, limits: &Arc<Limits>, now: Mono, random: &mut dyn Random) -> Self {
+        let mut state = State::new(config, limits, now, random.u64());
         Self {
             config: Arc::clone(config),
+            limits: Arc::clone(limits),
             sent: Sent::new(config.first_packet_number),
             skip_in: state.draw_skip(),
             state,
@@ -86,6 +90,13 @@ impl Link {
             active_at: now,
             trimmed: true,
         }
+    }
+
+    /// Changes the limits in force. Messages in the making that are over a smaller one give way; a receive window that
+    /// the peer knows of is kept to, and the next one is smaller.
+    pub fn set_limits(&mut self, limits: &Arc<Limits>) {
+        self.limits = Arc::clone(limits);
+        self.state.set_limits(limits);
     }
 
     /// Queues one whole message. On an unreliable channel whose queue is full a message is dropped, as its
@@ -130,6 +141,7 @@ impl Link {
             LaneKind::Unreliable { queue, .. } => queue.push(message),
             LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => {
                 if !has_room {
+                    self.state.counters.refused_queue += 1;
                     return Err(SendError::QueueFull);
                 }
                 if self.state.reliable_charged == 0 {
@@ -153,17 +165,22 @@ impl Link {
     /// When [`handle_timeout`](Self::handle_timeout) and [`poll_packet`](Self::poll_packet) should be called next if
     /// nothing else happens; `None` if never.
     pub fn poll_timeout(&self) -> Option<Mono> {
+        self.poll_timeout_of(Allowance::All)
+    }
+
+    /// The same where nothing more than is allowed may leave.
+    pub(crate) fn poll_timeout_of(&self, allowance: Allowance) -> Option<Mono> {
         if self.closing.is_closed() {
             return None;
         }
         let trim = (!self.trimmed).then(|| self.active_at + TRIM_AFTER);
         let slow = (self.state.reliable_charged > 0 && !self.slow_reported)
-            .then(|| self.state.progress_at + self.config.slow_consumer);
+            .then(|| self.state.progress_at + self.limits.slow_consumer);
         [
             self.state.received.due(),
             self.sent.loss_at(),
             self.probe_at(),
-            self.opens_at(),
+            self.opens_at().filter(|_| allowance == Allowance::All),
             self.closing.due(),
             self.state.reassembly.expires_at(),
             slow,
@@ -199,9 +216,10 @@ impl Link {
             self.sent.requeue_oldest(2, &mut self.state);
         }
         self.state.reassembly.expire(now);
-        let slow = self.state.reliable_charged > 0 && self.state.progress_at + self.config.slow_consumer <= now;
+        let slow = self.state.reliable_charged > 0 && self.state.progress_at + self.limits.slow_consumer <= now;
         if slow && !self.slow_reported {
             self.slow_reported = true;
+            self.state.counters.slow_consumers = 1;
             self.state.events.push_back(LinkEvent::SlowConsumer);
         }
         self.advance_closing(now);
@@ -234,6 +252,11 @@ impl Link {
             return self.closing.owes_ack();
         }
         self.state.has_work() || self.probes > 0 || self.state.received.due().is_some() || self.closing.is_saying()
+    }
+
+    /// Whether unreliable messages wait for their departure.
+    pub(crate) fn game_waits(&self) -> bool {
+        !self.closing.is_closed() && self.state.unreliable_waits()
     }
 
     /// Whether nothing is queued, on its way or expected back.
@@ -282,7 +305,8 @@ impl Link {
         stats
     }
 
-    /// Bytes of heap that this link has, but for events that were not polled; at most [`LinkConfig::heap_cap`].
+    /// Bytes of heap that this link has, but for events that were not polled; at most [`LinkConfig::heap_cap`]
+    /// of the limits in force, and what larger ones have let it grow to, until that is used up.
     pub fn heap(&self) -> usize {
         self.sent.heap() + self.state.heap()
     }

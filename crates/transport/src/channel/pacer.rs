@@ -7,7 +7,7 @@ use crate::Mono;
 /// A token bucket of bytes. It holds what the rate gives while nobody looked, so that a caller that comes once per tick
 /// still gets the whole rate, and one that comes at every deadline sends evenly.
 #[derive(Debug)]
-pub(super) struct Pacer {
+pub(crate) struct Pacer {
     /// In [`UNIT`]s of a byte, so that nothing is rounded. May be negative: what is never held back counts all the same.
     tokens: i64,
     /// How far it may be negative.
@@ -36,22 +36,22 @@ const MEMORY: Duration = Duration::from_millis(200);
 const MAX_DEBT: Duration = Duration::from_millis(250);
 
 impl Pacer {
-    pub(super) const fn new(now: Mono) -> Self {
+    pub(crate) const fn new(now: Mono) -> Self {
         Self { tokens: 0, floor: 0, updated_at: now, rate: 0, waited: false, late: Duration::ZERO }
     }
 
     /// One of which `burst` bytes may leave at once from the start.
-    pub(super) const fn filled(now: Mono, burst: u32) -> Self {
+    pub(crate) const fn filled(now: Mono, burst: u32) -> Self {
         Self { tokens: burst as i64 * UNIT, ..Self::new(now) }
     }
 
     /// Forgets everything: there is no rate yet.
-    pub(super) fn restart(&mut self, now: Mono) {
+    pub(crate) fn restart(&mut self, now: Mono) {
         *self = Self::new(now);
     }
 
     /// Lets time pass at `rate` bytes per second. `burst` bytes may leave at once after any pause.
-    pub(super) fn update(&mut self, now: Mono, rate: u64, burst: u32) {
+    pub(crate) fn update(&mut self, now: Mono, rate: u64, burst: u32) {
         let pause = now.since(self.updated_at);
         if pause.is_zero() {
             return;
@@ -69,26 +69,26 @@ impl Pacer {
     }
 
     /// How late visits were lately, if so late that what leaves at one is a burst.
-    pub(super) fn tick(&self) -> Option<Duration> {
+    pub(crate) fn tick(&self) -> Option<Duration> {
         (self.late >= TICK).then_some(self.late)
     }
 
     /// Something has to wait for the next visit.
-    pub(super) const fn wait(&mut self) {
+    pub(crate) const fn wait(&mut self) {
         self.waited = !self.is_open();
     }
 
     /// Whether something may leave now.
-    pub(super) const fn is_open(&self) -> bool {
+    pub(crate) const fn is_open(&self) -> bool {
         self.tokens > 0
     }
 
-    pub(super) fn spend(&mut self, bytes: usize) {
+    pub(crate) fn spend(&mut self, bytes: usize) {
         self.tokens = self.tokens.saturating_sub_unsigned(bytes as u64 * UNIT as u64).max(self.floor);
     }
 
     /// When the next packet may leave at `rate`.
-    pub(super) fn opens_at(&self, rate: u64) -> Mono {
+    pub(crate) fn opens_at(&self, rate: u64) -> Mono {
         let missing = u64::try_from(self.tokens.saturating_neg().saturating_add(1)).unwrap_or(0);
         self.updated_at + Duration::from_nanos(missing.div_ceil(rate.max(1)))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::frame::Fragment;
 use super::partial::Partial;
 use super::{ChannelId, Violation};
-use crate::Mono;
+use crate::{Limits, Mono};
 
 /// What an incomplete message takes beside its bytes, at most: itself and its lists.
 const ENTRY: usize = 1024;
@@ -37,17 +37,37 @@ struct Entry {
 }
 
 impl Reassembly {
-    pub(super) fn new(max_messages: usize, max_bytes: usize, timeout: Duration) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            max_messages,
-            max_bytes,
-            timeout,
+            max_messages: limits.reassembly_messages,
+            max_bytes: limits.reassembly_bytes,
+            timeout: limits.reassembly_timeout,
             entries: Vec::new(),
             bytes: 0,
             spare: Vec::new(),
             evicted: 0,
             expired: 0,
         }
+    }
+
+    /// Applies other limits; what is over them gives way.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.max_messages = limits.reassembly_messages;
+        self.max_bytes = limits.reassembly_bytes;
+        self.timeout = limits.reassembly_timeout;
+        while self.entries.len() > self.max_messages || self.bytes > self.max_bytes {
+            let Some(victim) = self.least(None) else { break };
+            self.evicted += 1;
+            self.remove(victim);
+        }
+        self.spare = Vec::new();
+    }
+
+    /// The oldest message of the least priority, but for one.
+    fn least(&self, but: Option<usize>) -> Option<usize> {
+        (0..self.entries.len())
+            .filter(|index| Some(*index) != but)
+            .min_by_key(|index| self.entries.get(*index).map(|entry| entry.priority))
     }
 
     /// Takes in a fragment; a message that it completes goes to `deliver`. To make room the oldest message of the
@@ -67,11 +87,9 @@ impl Reassembly {
             .and_then(|index| self.entries.get(index))
             .map_or(fragment.bytes.len(), |entry| entry.partial.growth(fragment));
         while self.bytes + growth > self.max_bytes || known.is_none() && self.entries.len() >= self.max_messages {
-            let victim = (0..self.entries.len())
-                .filter(|index| Some(*index) != known)
-                .min_by_key(|index| self.entries.get(*index).map(|entry| entry.priority));
-            let victim =
-                victim.filter(|index| self.entries.get(*index).is_some_and(|entry| entry.priority <= priority));
+            let victim = self
+                .least(known)
+                .filter(|index| self.entries.get(*index).is_some_and(|entry| entry.priority <= priority));
             self.evicted += 1;
             match (victim, known) {
                 (Some(victim), _) => {
@@ -151,8 +169,8 @@ impl Reassembly {
     }
 
     /// The most that [`heap`](Self::heap) can be: a buffer may be half as large again as what it holds.
-    pub(super) fn heap_cap(max_messages: usize, max_bytes: usize) -> usize {
-        max_bytes * 3 / 2 + (max_messages + 1) * ENTRY
+    pub(super) fn heap_cap(limits: &Limits) -> usize {
+        limits.reassembly_bytes * 3 / 2 + (limits.reassembly_messages + 1) * ENTRY
     }
 
     /// Bytes of heap in use.
@@ -172,7 +190,7 @@ mod tests {
     const CHANNEL: ChannelId = ChannelId(2);
 
     fn reassembly() -> Reassembly {
-        Reassembly::new(4, 64 << 10, Duration::from_millis(500))
+        Reassembly::new(&Limits::default())
     }
 
     fn at(millis: u64) -> Mono {
@@ -234,7 +252,7 @@ mod tests {
         for step in 0..5000u64 {
             put(&mut reassembly, step, 1, (step % 5) as u16, (step * 7 % 50) as u32, 50);
             assert!(reassembly.bytes <= 64 << 10);
-            assert!(reassembly.heap() <= Reassembly::heap_cap(4, 64 << 10));
+            assert!(reassembly.heap() <= Reassembly::heap_cap(&Limits::default()));
         }
         assert!(reassembly.evicted > 100);
     }

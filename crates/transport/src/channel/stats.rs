@@ -14,7 +14,7 @@ pub struct Receipt(pub u64);
 pub enum LinkEvent {
     /// The peer has taken the whole message, and so has its application.
     Delivered(Receipt),
-    /// Reliable data has made no progress for [`LinkConfig::slow_consumer`](super::LinkConfig::slow_consumer).
+    /// Reliable data has made no progress for [`Limits::slow_consumer`](crate::Limits::slow_consumer).
     /// Reported once; the link goes on until it is closed.
     SlowConsumer,
     /// The peer closed the connection. Nothing is delivered any more. Last event of this link.
@@ -89,6 +89,10 @@ pub struct LinkStats {
     pub reassembly_evicted: u64,
     /// Incomplete unreliable messages that were given up because the rest did not come in time.
     pub reassembly_expired: u64,
+    /// Reliable messages that were refused because their queue was full.
+    pub refused_queue: u64,
+    /// Whether [`LinkEvent::SlowConsumer`] was reported: 0 or 1.
+    pub slow_consumers: u64,
     /// Packets that were not acknowledged because there was no room for their reliable data.
     pub refused_full: u64,
 }

@@ -36,6 +36,8 @@ pub(super) struct StreamReceiver {
     limit: u64,
     /// Whether it should hear of a new limit.
     advertise: bool,
+    /// The application takes nothing for now.
+    paused: bool,
     /// Pieces beyond `next`, in order, not overlapping.
     pieces: Vec<Piece>,
     /// The bytes of `pieces` in order of arrival, and of pieces that are gone.
@@ -67,6 +69,7 @@ impl StreamReceiver {
             next: first,
             limit: first.wrapping_add(INITIAL_WINDOW as u64),
             advertise: false,
+            paused: false,
             pieces: Vec::new(),
             stash: Vec::new(),
             stashed: 0,
@@ -91,15 +94,35 @@ impl StreamReceiver {
         if !is_before(self.next, end) {
             return Ok(Taken::Yes);
         }
+        if self.paused {
+            let known = if is_before(start, self.next) { self.next.wrapping_sub(start) } else { 0 };
+            return Ok(self.stash(later(start, self.next), bytes.get(known as usize..).unwrap_or_default()));
+        }
         if is_before(self.next, start) {
             return Ok(self.stash(start, bytes));
         }
         let known = self.next.wrapping_sub(start) as usize;
         self.process(channel, bytes.get(known..).unwrap_or_default(), sink)?;
         self.process_stash(channel, sink)?;
-        let limit = self.next.wrapping_add(self.window as u64);
-        self.advertise |= limit.wrapping_sub(self.limit) as i64 >= (self.window / 4) as i64;
+        self.consider_window();
         Ok(Taken::Yes)
+    }
+
+    /// Keeps what arrives from now on, as far as the window reaches, which does not move.
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Hands up what was kept, and goes on.
+    pub(super) fn resume(
+        &mut self,
+        channel: ChannelId,
+        sink: &mut dyn FnMut(ChannelId, &[u8]),
+    ) -> Result<(), Violation> {
+        self.paused = false;
+        self.process_stash(channel, sink)?;
+        self.consider_window();
+        Ok(())
     }
 
     /// The limit that the peer should hear of, if it changed enough since it heard of it last.
@@ -112,6 +135,17 @@ impl StreamReceiver {
         self.advertise = false;
         self.limit = later(self.limit, self.next.wrapping_add(self.window as u64));
         self.limit
+    }
+
+    /// The room for data from now on. What was promised before stays promised; what does not fit is not acknowledged.
+    pub(super) fn set_window(&mut self, window: usize) {
+        self.window = window;
+        self.consider_window();
+    }
+
+    fn consider_window(&mut self) {
+        let limit = self.next.wrapping_add(self.window as u64);
+        self.advertise |= limit.wrapping_sub(self.limit) as i64 >= (self.window / 4) as i64;
     }
 
     /// What [`take_window`](Self::take_window) gave has been lost.

@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 
 use super::frame::Fragment;
+use super::memory::append;
 use super::number::{expand, is_before};
 use super::partial::Partial;
 use super::stream::Taken;
@@ -29,6 +30,7 @@ pub(super) struct UnorderedReceiver {
     spare: Vec<Partial>,
     /// The most bytes in `partials`.
     cap: usize,
+    held: Held,
 }
 
 impl UnorderedReceiver {
@@ -36,7 +38,14 @@ impl UnorderedReceiver {
         // What a correct sender keeps under way is the window, or one message of any size. A last fragment that came
         // early takes a whole slot.
         let cap = Self::bytes_cap(max_message);
-        Self { floor: first, delivered: [0; WORDS], partials: Vec::new(), spare: Vec::new(), cap }
+        Self {
+            floor: first,
+            delivered: [0; WORDS],
+            partials: Vec::new(),
+            spare: Vec::new(),
+            cap,
+            held: Held::new(max_message),
+        }
     }
 
     fn bytes_cap(max_message: usize) -> usize {
@@ -81,8 +90,10 @@ impl UnorderedReceiver {
             if self.partials.iter().any(|(other, _)| *other == id) {
                 return Err(Violation::FragmentMismatch);
             }
+            if !self.held.hand_up(channel, bytes, sink) {
+                return Ok(Taken::No);
+            }
             self.deliver(id);
-            sink(channel, bytes);
         }
         Ok(Taken::Yes)
     }
@@ -115,10 +126,13 @@ impl UnorderedReceiver {
             self.partials.len() - 1
         });
         let Some((_, partial)) = self.partials.get_mut(index) else { return Ok(Taken::No) };
+        if !self.held.has_room(partial.size() + fragment.bytes.len()) {
+            return Ok(Taken::No);
+        }
         if partial.insert(fragment)? {
             let (_, mut partial) = self.partials.swap_remove(index);
+            self.held.hand_up(channel, partial.message(), sink);
             self.deliver(id);
-            sink(channel, partial.message());
             if self.spare.is_empty() {
                 self.spare.push(partial);
             }
@@ -126,8 +140,27 @@ impl UnorderedReceiver {
         Ok(Taken::Yes)
     }
 
+    /// Keeps what arrives from now on, as far as there is room.
+    pub(super) fn pause(&mut self) {
+        self.held.paused = true;
+    }
+
+    /// Hands up what was kept, and goes on.
+    pub(super) fn resume(&mut self, channel: ChannelId, sink: &mut dyn FnMut(ChannelId, &[u8])) {
+        self.held.paused = false;
+        let mut at = 0;
+        for length in self.held.lengths.drain(..) {
+            let end = at + length as usize;
+            sink(channel, self.held.bytes.get(at..end).unwrap_or_default());
+            at = end;
+        }
+        self.held.bytes.clear();
+    }
+
     /// Gives memory back that is not in use.
     pub(super) fn trim(&mut self) {
+        self.held.bytes.shrink_to_fit();
+        self.held.lengths.shrink_to_fit();
         self.spare = Vec::new();
         self.partials.shrink_to_fit();
     }
@@ -135,7 +168,7 @@ impl UnorderedReceiver {
     /// The most that [`heap`](Self::heap) can be: a buffer may be half as large again as what it holds, and a spare one
     /// may be kept.
     pub(super) fn heap_cap(max_message: usize) -> usize {
-        Self::bytes_cap(max_message) * 3 / 2 + max_message + MAX_PARTIALS * PARTIAL
+        Self::bytes_cap(max_message) * 3 / 2 + max_message + MAX_PARTIALS * PARTIAL + Held::heap_cap(max_message)
     }
 
     /// Bytes of heap in use.
@@ -144,6 +177,49 @@ impl UnorderedReceiver {
         parts.map(Partial::heap).sum::<usize>()
             + self.partials.capacity() * size_of::<(u64, Partial)>()
             + self.spare.capacity() * size_of::<Partial>()
+            + self.held.bytes.capacity()
+            + self.held.lengths.capacity() * size_of::<u32>()
+    }
+}
+
+/// Whole messages that the application does not take yet. They have been acknowledged.
+#[derive(Debug)]
+struct Held {
+    paused: bool,
+    bytes: Vec<u8>,
+    lengths: Vec<u32>,
+    /// The most bytes.
+    cap: usize,
+}
+
+impl Held {
+    fn new(max_message: usize) -> Self {
+        Self { paused: false, bytes: Vec::new(), lengths: Vec::new(), cap: INITIAL_WINDOW.max(max_message) }
+    }
+
+    fn has_room(&self, length: usize) -> bool {
+        !self.paused || self.bytes.len() + length <= self.cap && self.lengths.len() < UNORDERED_MESSAGES as usize
+    }
+
+    /// Hands a message up, or keeps it for later. False if there is no room.
+    fn hand_up(&mut self, channel: ChannelId, message: &[u8], sink: &mut dyn FnMut(ChannelId, &[u8])) -> bool {
+        if !self.has_room(message.len()) {
+            return false;
+        }
+        if self.paused {
+            append(&mut self.bytes, message, self.cap);
+            if self.lengths.len() == self.lengths.capacity() {
+                self.lengths.reserve_exact(64);
+            }
+            self.lengths.push(message.len() as u32);
+        } else {
+            sink(channel, message);
+        }
+        true
+    }
+
+    fn heap_cap(max_message: usize) -> usize {
+        INITIAL_WINDOW.max(max_message) + UNORDERED_MESSAGES as usize * size_of::<u32>()
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netstream_transport::channel::{Link, LinkConfig, LinkEvent, Violation};
-use netstream_transport::{ChannelId, Mono, Random, SeededRandom};
+use netstream_transport::{ChannelId, Limits, Mono, Random, SeededRandom};
 
 pub const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -81,10 +81,14 @@ impl Pair {
     }
 
     pub fn with(seed: u64, server: LinkConfig, client: LinkConfig) -> Self {
+        Self::with_limits(seed, (server, Limits::server()), (client, Limits::client()))
+    }
+
+    pub fn with_limits(seed: u64, server: (LinkConfig, Limits), client: (LinkConfig, Limits)) -> Self {
         let mut random = SeededRandom::new(seed);
         let now = Mono::from_nanos(5_000_000_000);
-        let ends = [server, client].map(|config| Peer {
-            link: Link::new(&Arc::new(config), now, &mut random),
+        let ends = [server, client].map(|(config, limits)| Peer {
+            link: Link::new(&Arc::new(config), &Arc::new(limits), now, &mut random),
             inbox: VecDeque::new(),
             arrived_at: VecDeque::new(),
             events: Vec::new(),

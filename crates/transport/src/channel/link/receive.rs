@@ -58,6 +58,34 @@ impl Link {
         Ok(())
     }
 
+    /// The application takes no reliable messages for now: what arrives is kept and acknowledged as far as the receive
+    /// window reaches, and the peer's queue fills. Unreliable messages are delivered all the same.
+    pub fn pause(&mut self) {
+        for lane in &mut self.state.lanes {
+            match &mut lane.kind {
+                LaneKind::Unreliable { .. } => {}
+                LaneKind::Ordered { receive, .. } => receive.pause(),
+                LaneKind::Unordered { receive, .. } => receive.pause(),
+            }
+        }
+    }
+
+    /// The application takes reliable messages again: those that were kept go to `sink`, and the peer may send more. A
+    /// violation may only come to light now.
+    pub fn resume(&mut self, sink: &mut Sink<'_>) -> Result<(), Violation> {
+        for index in 0..self.state.lanes.len() {
+            let Some(lane) = self.state.lanes.get_mut(index) else { break };
+            let channel = lane.id;
+            match &mut lane.kind {
+                LaneKind::Unreliable { .. } => continue,
+                LaneKind::Ordered { receive, .. } => receive.resume(channel, sink)?,
+                LaneKind::Unordered { receive, .. } => receive.resume(channel, sink),
+            }
+            self.state.refresh(channel);
+        }
+        Ok(())
+    }
+
     fn parse_frame<'p>(&self, reader: &mut Reader<'p>) -> Result<Frame<'p>, Violation> {
         let peer = self.config.side.peer();
         Frame::parse(reader, &self.config.channels, |channel| channel.max_message(peer))

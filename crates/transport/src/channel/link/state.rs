@@ -12,7 +12,7 @@ use super::super::rtt::Rtt;
 use super::super::sent::{Cargo, Fates, Settled};
 use super::super::{ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt};
 use super::mask::Mask;
-use crate::{Mono, Random, SeededRandom};
+use crate::{Limits, Mono, Random, SeededRandom};
 
 /// One number in this many to this many more is left out; `security.md` T-D5.
 const SKIP_LEAST: u64 = 64;
@@ -65,8 +65,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(config: &LinkConfig, now: Mono, seed: u64) -> Self {
-        let lanes: Vec<_> = config.channels.iter().map(|(id, channel)| Lane::new(config, id, channel)).collect();
+    pub(super) fn new(config: &LinkConfig, limits: &Limits, now: Mono, seed: u64) -> Self {
+        let lane = |(id, channel)| Lane::new(config, limits, id, channel);
+        let lanes: Vec<_> = config.channels.iter().map(lane).collect();
         let mut reliable = Mask::default();
         for lane in &lanes {
             reliable.put(lane.id, lane.is_reliable());
@@ -83,7 +84,7 @@ impl State {
             pacer: Pacer::new(now),
             smoother: Pacer::filled(now, SMOOTH_BURST * config.packet_size() as u32),
             cap: Pacer::new(now),
-            reassembly: Reassembly::new(config.reassembly_messages, config.reassembly_bytes, config.reassembly_timeout),
+            reassembly: Reassembly::new(limits),
             events: VecDeque::new(),
             loss: Loss::default(),
             counters: LinkStats::default(),
@@ -170,6 +171,16 @@ impl State {
     /// The next lane with a window to tell.
     pub(super) fn next_window(&self) -> Option<ChannelId> {
         self.windows.first()
+    }
+
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.reassembly.set_limits(limits);
+        for index in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get_mut(index) else { return };
+            lane.set_limits(limits);
+            let id = lane.id;
+            self.refresh(id);
+        }
     }
 
     pub(super) fn trim(&mut self) {

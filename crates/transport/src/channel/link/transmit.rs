@@ -17,32 +17,51 @@ const MAX_UNASKING: u32 = 16;
 /// What may leave at once after a pause, in packets, whatever the rate.
 const BURST: u32 = 4;
 
+/// What may leave of all that could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Allowance {
+    /// What keeps the connection alive: acknowledgements, goodbyes, probes.
+    Upkeep,
+    /// And game traffic: unreliable messages.
+    Game,
+    /// And reliable messages.
+    All,
+}
+
 impl Link {
     /// Writes one packet into `buf` and returns its length; `None` when nothing may leave now. `buf` should have room
     /// for [`LinkConfig::mtu`](super::super::LinkConfig::mtu) bytes.
     pub fn poll_packet(&mut self, now: Mono, buf: &mut [u8]) -> Option<usize> {
+        self.poll_packet_of(Allowance::All, now, buf)
+    }
+
+    /// The same with not more than is allowed.
+    pub(crate) fn poll_packet_of(&mut self, allowance: Allowance, now: Mono, buf: &mut [u8]) -> Option<usize> {
         if self.closing.is_closed() {
             return self.poll_closed(now, buf);
         }
-        let written = self.write_packet(now, buf);
+        let written = self.write_packet(allowance, now, buf);
         if written.is_none() {
             self.note_waiting();
         }
         written
     }
 
-    fn write_packet(&mut self, now: Mono, buf: &mut [u8]) -> Option<usize> {
+    fn write_packet(&mut self, allowance: Allowance, now: Mono, buf: &mut [u8]) -> Option<usize> {
         let size = buf.len().min(self.config.packet_size());
         let waits = self.state.reliable_waits();
         self.pass_time(now, waits);
         let ack_due = self.state.received.due().is_some_and(|at| at <= now);
         let goodbye_due = self.closing.is_saying() && self.closing.due().is_some_and(|at| at <= now);
-        let capped = self.config.bandwidth.is_some() && !self.state.cap.is_open();
-        let reliable = waits && (self.probes > 0 || self.window_is_open() && self.pacer_is_open());
+        let capped = allowance == Allowance::Upkeep || self.limits.bandwidth.is_some() && !self.state.cap.is_open();
+        // A probe leaves with data if it may, and that is not the turn of game traffic.
+        let probes = if allowance == Allowance::Game { 0 } else { self.probes };
+        let reliable =
+            allowance == Allowance::All && waits && (self.probes > 0 || self.window_is_open() && self.pacer_is_open());
         let mut but = Mask::default();
         let first = if capped { None } else { self.state.pick(reliable, &but) };
         let windows = !capped && self.state.next_window().is_some();
-        if first.is_none() && !ack_due && !goodbye_due && !windows && self.probes == 0 {
+        if first.is_none() && !ack_due && !goodbye_due && !windows && probes == 0 {
             return None;
         }
 
@@ -86,7 +105,7 @@ impl Link {
                 but.put(self.state.lanes[index].id, true);
             }
         }
-        let probing = self.probes > 0 || acked && self.unasking >= MAX_UNASKING;
+        let probing = probes > 0 || acked && self.unasking >= MAX_UNASKING;
         if !asks && probing && writer.room() > 0 {
             write_probe(&mut writer);
             asks = true;
@@ -136,7 +155,7 @@ impl Link {
             let rate = self.state.smooth_rate();
             self.state.smoother.update(now, rate, SMOOTH_BURST * packet);
         }
-        if let Some(rate) = self.config.bandwidth {
+        if let Some(rate) = self.limits.bandwidth {
             self.state.cap.update(now, rate, BURST * packet);
         }
     }
@@ -167,7 +186,7 @@ impl Link {
         if !self.state.has_work() {
             return None;
         }
-        let cap = self.config.bandwidth.filter(|_| !self.state.cap.is_open());
+        let cap = self.limits.bandwidth.filter(|_| !self.state.cap.is_open());
         let cap = cap.map(|rate| self.state.cap.opens_at(rate));
         let paced = !self.state.pacer.is_open() && self.state.reliable_waits() && self.window_is_open();
         let pace = if paced { self.state.rate().map(|rate| self.state.pacer.opens_at(rate)) } else { None };
