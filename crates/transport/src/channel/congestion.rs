@@ -31,13 +31,26 @@ const CRUISE_WINDOW_GAIN: u64 = 200;
 /// One round of probing for more, one of draining what that queued, six at the estimate.
 const CYCLE: [u64; 8] = [125, 75, 100, 100, 100, 100, 100, 100];
 
+/// The same where a tick's worth leaves at once: what a tick has too much waits for a tick.
+const TICK_CYCLE: [u64; 8] = [115, 85, 100, 100, 100, 100, 100, 100];
+
 /// A little less than the estimate, so that a queue which is there goes away; and the same where the link is only looked
 /// after once per tick: the estimate is coarser then, and a queue shorter than a tick cannot be seen.
 const MARGIN: u64 = 99;
-const TICK_MARGIN: u64 = 96;
+const TICK_MARGIN: u64 = 95;
 
 /// While a queue stands in front of everything that leaves.
 const STANDING_GAIN: u64 = 85;
+
+/// On how many visits a link with ticks looks back: on longer paths a tick matters less.
+const VISITS: usize = 4;
+
+/// The least queue in front of a link with ticks that counts as one; for how long what ticks find is of interest, which
+/// is longer than acks and ticks need to come into all phases; and how long a queue can stand that is being drained.
+const TICK_QUEUE: Duration = Duration::from_millis(3);
+const LAG_FOR: Duration = Duration::from_millis(200);
+const PATH_FOR: Duration = PROBE_RTT_EVERY;
+const STANDING_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Rounds without growth, and packets in a row that tell of a queue, that end start-up.
 const FULL_ROUNDS: u32 = 3;
@@ -116,6 +129,21 @@ pub(super) struct Congestion {
     /// What the acks that are being processed have told.
     newest: Option<(Mono, Snapshot)>,
     acked: u64,
+    /// Where the link is looked after once per tick: the last visits at which something left, newest first.
+    visits: [Visit; VISITS],
+    /// How long packets lately took at least until a visit saw their ack, and how long they do without a queue.
+    lag: MinFilter,
+    path: MinFilter,
+    /// Since when the two differ by a queue.
+    stands_since: Option<Mono>,
+}
+
+/// What was in flight before and after one visit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Visit {
+    at: Mono,
+    before: u64,
+    after: u64,
 }
 
 impl Congestion {
@@ -149,11 +177,16 @@ impl Congestion {
             epoch_acked: 0,
             newest: None,
             acked: 0,
+            visits: [Visit::default(); VISITS],
+            lag: MinFilter::new(LAG_FOR),
+            path: MinFilter::new(PATH_FOR),
+            stands_since: None,
         }
     }
 
     /// A packet leaves while `in_flight` bytes are on their way.
     pub(super) fn on_sent(&mut self, now: Mono, in_flight: usize) -> Snapshot {
+        self.note_visit(now, in_flight as u64);
         if in_flight == 0 {
             self.first_sent_at = now;
             self.delivered_at = now;
@@ -162,7 +195,7 @@ impl Congestion {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
-            app_limited: self.app_limited_until.is_some_and(|until| until >= self.delivered),
+            app_limited: self.is_app_limited(),
         }
     }
 
@@ -271,8 +304,65 @@ impl Congestion {
 
     /// Whether even the shortest round trip of the last rounds tells of a queue: one that does not go away by itself.
     fn queue_stands(&self) -> bool {
+        if !self.tick.is_zero() {
+            return self.stands_since.is_some();
+        }
         let shortest = self.round_rtt.min(self.last_round_rtt);
         shortest != Duration::MAX && shortest > self.min_rtt.unwrap_or(shortest) + self.queue_sign()
+    }
+
+    /// Where acks are only looked at once per tick, round trips cannot tell of a queue shorter than a tick. What a tick
+    /// finds unacknowledged can: it takes a round trip and the queue to go away.
+    fn note_visit(&mut self, now: Mono, in_flight: u64) {
+        let [last, ..] = &mut self.visits;
+        if last.at == now {
+            last.after = in_flight + self.packet;
+            return;
+        }
+        if !self.tick.is_zero() && self.mode == Mode::Cruise && !self.is_app_limited() {
+            self.note_lag(now, in_flight);
+        }
+        self.visits.rotate_right(1);
+        self.visits[0] = Visit { at: now, before: in_flight, after: in_flight + self.packet };
+    }
+
+    fn note_lag(&mut self, now: Mono, in_flight: u64) {
+        // How long ago, at the present rate, left what is unacknowledged. Where everything of a visit is acknowledged and
+        // nothing of the next, that is only known to lie between the two.
+        let rate = self.bandwidth.get().max(1);
+        let (mut least, mut sent) = (None, 0);
+        for visit in &self.visits {
+            sent += visit.after - visit.before;
+            let ago = now
+                .since(visit.at)
+                .saturating_sub(Duration::from_nanos(sent.saturating_sub(in_flight) * 1_000_000_000 / rate));
+            if sent >= in_flight {
+                least = least.or(Some(ago));
+            }
+            if sent > in_flight {
+                self.path.update(now, ago);
+                break;
+            }
+        }
+        if let Some(least) = least {
+            self.lag.update(now, least);
+        }
+        let (Some(lag), Some(path)) = (self.lag.get(), self.path.get()) else { return };
+        if lag <= path + TICK_QUEUE {
+            self.stands_since = None;
+            return;
+        }
+        let since = *self.stands_since.get_or_insert(now);
+        if now.since(since) > STANDING_AT_MOST {
+            // No queue lasts so long: the path has become longer.
+            self.path = MinFilter::new(PATH_FOR);
+            self.path.update(now, lag);
+            self.stands_since = None;
+        }
+    }
+
+    fn is_app_limited(&self) -> bool {
+        self.app_limited_until.is_some_and(|until| until >= self.delivered)
     }
 
     fn step(&mut self, now: Mono, in_flight: u64) {
@@ -311,7 +401,8 @@ impl Congestion {
 
     /// The gain of this part of the cycle. Where packets are lost without any queue, more must leave for more to arrive.
     fn cycle_gain(&self) -> u64 {
-        match CYCLE[self.cycle] {
+        let cycle = if self.tick.is_zero() { CYCLE } else { TICK_CYCLE };
+        match cycle[self.cycle] {
             gain @ 101.. if !self.queue_stands() => gain * 100 / (100 - self.loss_percent.min(MAX_LOSS)),
             gain => gain,
         }
@@ -355,6 +446,7 @@ impl Congestion {
             Mode::Drain => DRAIN_GAIN,
             Mode::Cruise => match self.cycle_gain() {
                 100 if self.queue_stands() => STANDING_GAIN,
+                101.. if in_ticks && self.queue_stands() => STANDING_GAIN,
                 gain => gain * if in_ticks { TICK_MARGIN } else { MARGIN } / 100,
             },
             Mode::ProbeRtt { .. } => 100,
@@ -410,6 +502,38 @@ impl MaxFilter {
         } else if self.best[2].0 == self.best[1].0 && age > BANDWIDTH_ROUNDS / 2 {
             self.best[2] = new;
         }
+    }
+}
+
+/// The smallest value of about the last while.
+#[derive(Debug)]
+struct MinFilter {
+    half: Duration,
+    since: Mono,
+    current: Option<Duration>,
+    previous: Option<Duration>,
+}
+
+impl MinFilter {
+    const fn new(span: Duration) -> Self {
+        Self {
+            half: Duration::from_nanos(span.as_nanos() as u64 / 2),
+            since: Mono::ZERO,
+            current: None,
+            previous: None,
+        }
+    }
+
+    fn get(&self) -> Option<Duration> {
+        self.current.into_iter().chain(self.previous).min()
+    }
+
+    fn update(&mut self, now: Mono, value: Duration) {
+        if now.since(self.since) > self.half {
+            self.previous = self.current.take();
+            self.since = now;
+        }
+        self.current = Some(self.current.map_or(value, |current| current.min(value)));
     }
 }
 
