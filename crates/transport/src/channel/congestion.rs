@@ -432,7 +432,9 @@ impl Congestion {
         };
         // Acks that wait for our next tick leave the path idle unless that much more is on its way.
         let unseen = bytes_in(self.bandwidth.get(), self.tick);
-        let window = bdp + unseen.max(self.aggregation.get()) + 2 * self.packet;
+        // A lost ack must not stop everything until the probe timeout: room until the second one after it.
+        let acks = if self.loss_percent > 0 { bytes_in(self.bandwidth.get(), SPACING * 2) } else { 0 };
+        let window = bdp + unseen.max(self.aggregation.get()) + acks + 2 * self.packet;
         // The history of sent packets bounds what can be on its way.
         window.clamp(MIN_PACKETS * self.packet, super::sent::HISTORY as u64 * 7 / 8 * self.packet) as usize
     }
