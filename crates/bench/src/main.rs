@@ -3,6 +3,7 @@
 mod compare;
 mod end;
 mod game;
+mod instructions;
 mod measure;
 mod peers;
 mod roles;
@@ -21,6 +22,7 @@ static ALLOCATOR: measure::Counting = measure::Counting;
 
 const USAGE: &str =
     "netstream-bench WORKLOAD [--clients N] [--runs 5] [--seconds 2] [--peers floor,netstream,...] [--json]
+netstream-bench instructions send|receive|ecs
 workloads: tick rpc stream stream1 fragments join pingpong idle
 peers:     floor netstream netstream-ecs renet2 renet enet quinn";
 
@@ -46,6 +48,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (mut runs, mut seconds, mut json, mut peers) = (5, 2.0, false, Peer::ALL.to_vec());
     while let Some(argument) = arguments.next()? {
         match argument {
+            Value(name) if workload.is_none() && name == "instructions" => {
+                let work = arguments.value()?.string()?;
+                return instructions::run(&work).ok_or_else(|| format!("no work {work}").into());
+            }
             Value(name) if workload.is_none() => {
                 let name = name.string()?;
                 workload = Some((Workload::parse(&name).ok_or_else(|| format!("no workload {name}"))?, name));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bevy_app::{App, Update};
 use bevy_ecs::prelude::*;
 use netstream::NetworkLimits;
-use netstream::driver::udp::UdpDriver;
+use netstream::driver::udp::{Network, UdpDriver};
 use netstream::driver::{
     ConnectError, ConnectionStats, Credentials, Endpoint, ListenError, NetworkDriver, Scheme, SendError,
 };
@@ -79,9 +79,12 @@ struct Number(usize);
 
 impl EcsServer {
     pub(crate) fn new(setup: &Setup) -> Self {
-        let driver = UdpDriver::with_config(config(setup));
+        Self::with(NetworkStreamPlugin::server(), UdpDriver::with_config(config(setup)), setup)
+    }
+
+    pub(crate) fn with<N: Network>(plugin: NetworkStreamPlugin, driver: UdpDriver<N>, setup: &Setup) -> Self {
         let code = driver.join_code().expect("the default").to_text();
-        let mut app = app(NetworkStreamPlugin::server(), setup);
+        let mut app = app(plugin, setup);
         app.init_resource::<Stage>().init_resource::<Players>().add_systems(Update, (enter, play).chain());
         let mut net = app.world_mut().resource_mut::<NetworkStreamDriver>();
         let driver = net.add_driver(driver);
@@ -180,7 +183,11 @@ impl End for InWorld<'_> {
 
 /// Clients without Worlds.
 pub(crate) fn crowd(address: &str, setup: &Setup) -> DriverCrowd {
-    DriverCrowd::new(address, setup).with_session(greeting(setup), COMMAND)
+    with_session(DriverCrowd::new(address, setup), setup)
+}
+
+pub(crate) fn with_session<N: Network>(crowd: DriverCrowd<N>, setup: &Setup) -> DriverCrowd<N> {
+    crowd.with_session(greeting(setup), COMMAND)
 }
 
 /// What a client World of this game says first.

@@ -1,48 +1,66 @@
 //! The libraries under measurement.
 
-mod ecs;
+pub(crate) mod ecs;
+#[cfg(feature = "peers")]
+mod enet;
 mod floor;
-mod netstream;
+pub(crate) mod netstream;
+#[cfg(feature = "peers")]
+mod quinn;
+#[cfg(feature = "peers")]
+mod renet;
 
 use crate::end::{Crowd, Server, Setup};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peer {
-    Floor,
-    /// The UDP driver alone.
-    Netstream,
-    /// The whole stack in an `App`.
-    NetstreamEcs,
+macro_rules! peers {
+    ($($(#[$attribute:meta])* $peer:ident $name:literal $server:expr, $crowd:expr;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Peer {
+            $($(#[$attribute])* $peer,)*
+        }
+
+        impl Peer {
+            pub(crate) const ALL: &[Self] = &[$($(#[$attribute])* Self::$peer,)*];
+
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $($(#[$attribute])* Self::$peer => $name,)*
+                }
+            }
+
+            pub(crate) fn server(self, setup: &Setup) -> Box<dyn Server> {
+                match self {
+                    $($(#[$attribute])* Self::$peer => Box::new($server(setup)),)*
+                }
+            }
+
+            pub(crate) fn crowd(self, address: &str, setup: &Setup) -> Box<dyn Crowd> {
+                match self {
+                    $($(#[$attribute])* Self::$peer => Box::new($crowd(address, setup)),)*
+                }
+            }
+        }
+    };
+}
+
+peers! {
+    Floor "floor" floor::FloorServer::new, |address, _| floor::FloorCrowd::new(address);
+    // The UDP driver alone.
+    Netstream "netstream" netstream::DriverServer::new, netstream::DriverCrowd::new;
+    // The whole stack in an `App`.
+    NetstreamEcs "netstream-ecs" ecs::EcsServer::new, ecs::crowd;
+    #[cfg(feature = "peers")]
+    Renet2 "renet2" renet::two::ServerSide::new, |address, _| renet::two::ClientSide::new(address);
+    #[cfg(feature = "peers")]
+    Renet "renet" renet::one::ServerSide::new, |address, _| renet::one::ClientSide::new(address);
+    #[cfg(feature = "peers")]
+    Enet "enet" enet::EnetServer::new, |address, _| enet::EnetCrowd::new(address);
+    #[cfg(feature = "peers")]
+    Quinn "quinn" quinn::QuinnServer::new, |address, _| quinn::QuinnCrowd::new(address);
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::Netstream, Self::NetstreamEcs];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Floor => "floor",
-            Self::Netstream => "netstream",
-            Self::NetstreamEcs => "netstream-ecs",
-        }
-    }
-
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|peer| peer.name() == name)
-    }
-
-    pub(crate) fn server(self, setup: &Setup) -> Box<dyn Server> {
-        match self {
-            Self::Floor => Box::new(floor::FloorServer::new(setup)),
-            Self::Netstream => Box::new(netstream::DriverServer::new(setup)),
-            Self::NetstreamEcs => Box::new(ecs::EcsServer::new(setup)),
-        }
-    }
-
-    pub(crate) fn crowd(self, address: &str, setup: &Setup) -> Box<dyn Crowd> {
-        match self {
-            Self::Floor => Box::new(floor::FloorCrowd::new(address)),
-            Self::Netstream => Box::new(netstream::DriverCrowd::new(address, setup)),
-            Self::NetstreamEcs => Box::new(ecs::crowd(address, setup)),
-        }
+        Self::ALL.iter().copied().find(|peer| peer.name() == name)
     }
 }

@@ -1,6 +1,6 @@
 //! Our UDP driver, without anything above it.
 
-use netstream::driver::udp::{Access, UdpConfig};
+use netstream::driver::udp::{Access, Network, OsNetwork, UdpConfig};
 use netstream::driver::{Clock, Credentials, NetworkDriver, OsRandom, SystemClock, UdpDriver};
 use netstream::transport::netcode::JoinCode;
 use netstream::transport::{ChannelId, ConnectionId, Incoming, Now};
@@ -17,7 +17,7 @@ pub(super) fn channel(lane: Lane) -> ChannelId {
 }
 
 /// The defaults, with room for so many clients that join all at once from one address, and for the largest message.
-pub(super) fn config(setup: &Setup) -> UdpConfig {
+pub(crate) fn config(setup: &Setup) -> UdpConfig {
     let mut config = UdpConfig::new(&mut OsRandom);
     let limits = &mut config.limits;
     limits.connections = setup.clients.max(limits.connections);
@@ -38,9 +38,9 @@ pub(super) fn split(address: &str) -> (&str, JoinCode) {
     (address, code.parse().expect("a code"))
 }
 
-pub(crate) struct DriverServer {
-    driver: UdpDriver,
-    clock: SystemClock,
+pub(crate) struct DriverServer<N: Network = OsNetwork> {
+    driver: UdpDriver<N>,
+    clock: Box<dyn Clock>,
     now: Now,
     address: String,
     /// By index.
@@ -49,7 +49,12 @@ pub(crate) struct DriverServer {
 
 impl DriverServer {
     pub(crate) fn new(setup: &Setup) -> Self {
-        let (mut driver, clock) = (UdpDriver::with_config(config(setup)), SystemClock::new());
+        Self::with(UdpDriver::with_config(config(setup)), Box::new(SystemClock::new()))
+    }
+}
+
+impl<N: Network> DriverServer<N> {
+    pub(crate) fn with(mut driver: UdpDriver<N>, clock: Box<dyn Clock>) -> Self {
         let now = clock.now();
         let endpoint = driver.listen(now, &"udp://127.0.0.1:0".parse().expect("valid")).expect("loopback");
         let code = driver.join_code().expect("the default").to_text();
@@ -58,19 +63,29 @@ impl DriverServer {
     }
 }
 
-impl Server for DriverServer {
+impl<N: Network> Server for DriverServer<N> {
     fn address(&self) -> String {
         self.address.clone()
     }
 
     fn update(&mut self, game: &mut Game) {
-        self.now = self.clock.now();
+        self.begin();
         game.update(self);
+        self.flush();
+    }
+}
+
+impl<N: Network> DriverServer<N> {
+    pub(crate) fn begin(&mut self) {
+        self.now = self.clock.now();
+    }
+
+    pub(crate) fn flush(&mut self) {
         self.driver.flush(self.now);
     }
 }
 
-impl End for DriverServer {
+impl<N: Network> End for DriverServer<N> {
     fn connected(&mut self) -> usize {
         self.clients.len()
     }
@@ -95,13 +110,14 @@ impl End for DriverServer {
 }
 
 /// Drivers that connect, one for each client.
-pub(crate) struct DriverCrowd {
+pub(crate) struct DriverCrowd<N: Network = OsNetwork> {
+    network: N,
     server: String,
     code: JoinCode,
     config: UdpConfig,
-    clock: SystemClock,
+    clock: Box<dyn Clock>,
     now: Now,
-    clients: Vec<Client>,
+    clients: Vec<Client<N>>,
     connected: usize,
     /// Said by each client as soon as it is connected.
     greeting: Vec<u8>,
@@ -109,24 +125,30 @@ pub(crate) struct DriverCrowd {
     kind: Option<u8>,
 }
 
-struct Client {
-    driver: UdpDriver,
+struct Client<N: Network> {
+    driver: UdpDriver<N>,
     id: ConnectionId,
     connected: bool,
 }
 
 impl DriverCrowd {
     pub(crate) fn new(address: &str, setup: &Setup) -> Self {
+        Self::on(OsNetwork, Box::new(SystemClock::new()), address, setup)
+    }
+}
+
+impl<N: Network> DriverCrowd<N> {
+    pub(crate) fn on(network: N, clock: Box<dyn Clock>, address: &str, setup: &Setup) -> Self {
         let (server, code) = split(address);
-        let clock = SystemClock::new();
         let mut config = config(setup);
         config.access = Access::JoinCode(code.clone());
         Self {
             server: format!("udp://{server}"),
             code,
             config,
-            clock,
             now: clock.now(),
+            network,
+            clock,
             clients: Vec::new(),
             connected: 0,
             greeting: Vec::new(),
@@ -141,11 +163,11 @@ impl DriverCrowd {
     }
 }
 
-impl Crowd for DriverCrowd {
+impl<N: Network> Crowd for DriverCrowd<N> {
     fn connect(&mut self) {
         let mut config = self.config.clone();
         config.client_id = self.clients.len() as u64 + 1;
-        let mut driver = UdpDriver::with_config(config);
+        let mut driver = UdpDriver::on(self.network.clone(), config, Box::new(OsRandom));
         let endpoint = self.server.parse().expect("valid");
         let code = Credentials::JoinCode(self.code.clone());
         let id = driver.connect(self.clock.now(), &endpoint, &code).expect("loopback");
@@ -160,7 +182,7 @@ impl Crowd for DriverCrowd {
     }
 }
 
-impl End for DriverCrowd {
+impl<N: Network> End for DriverCrowd<N> {
     fn connected(&mut self) -> usize {
         self.connected
     }
