@@ -26,7 +26,8 @@ impl UdpSettings {
             let limits = &mut config.limits;
             // Each join of a holder of the code is remembered for more than ten minutes: as many are allowed for each
             // place as by default, and for tests that come and go from one machine.
-            limits.consumed_tokens = limits.consumed_tokens.max(limits.consumed_tokens / limits.connections * connections);
+            limits.consumed_tokens =
+                limits.consumed_tokens.max(limits.consumed_tokens / limits.connections * connections);
             limits.connections = connections;
         }
         config

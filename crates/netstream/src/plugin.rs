@@ -278,10 +278,10 @@ impl Plugin for NetworkStreamPlugin {
             let (side, code) = (self.side, self.join_code.clone());
             app.add_systems(Startup, move |mut net: ResMut<'_, NetworkStreamDriver>| {
                 let done = match side {
-                    Side::Server => net.listen(&auto.listen_endpoint()).map(drop).map_err(|error| error.to_string()),
+                    Side::Server => net.listen(auto.listen_endpoint()).map(drop).map_err(|error| error.to_string()),
                     Side::Client => {
                         let options = code.iter().cloned().fold(ConnectOptions::new(), ConnectOptions::join_code);
-                        let started = net.connect_with(&auto.connect_endpoint(), options);
+                        let started = net.connect_with(auto.connect_endpoint(), options);
                         started.map(drop).map_err(|error| error.to_string())
                     }
                 };

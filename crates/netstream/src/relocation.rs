@@ -41,7 +41,7 @@ pub struct NetworkSession {
     net: Box<NetworkStreamDriver>,
     connections: Vec<Connection>,
     /// Where ticks are counted.
-    time: Option<NetworkTime>,
+    time: Option<Box<NetworkTime>>,
 }
 
 /// What netstream and the application's marks had put on an entity.
@@ -110,7 +110,7 @@ impl NetworkSession {
         }
         let time = world.get_resource_mut::<NetworkTime>().map(|mut time| {
             let fresh = NetworkTime::new(time.rate());
-            std::mem::replace(&mut *time, fresh)
+            Box::new(std::mem::replace(&mut *time, fresh))
         });
         Some(Self { net, connections, time })
     }
@@ -149,7 +149,7 @@ impl NetworkSession {
         world.insert_resource(*net);
         // Both count ticks at the same rate, or none: that is part of the protocol.
         if let Some(time) = time {
-            world.insert_resource(time);
+            world.insert_resource(*time);
         }
         for (connection, &(_, new)) in connections.into_iter().zip(&pairs) {
             let mut entity = world.entity_mut(new);

@@ -170,7 +170,9 @@ impl MovedStream {
         put(entity, self.acks);
         put(entity, self.arrivals);
         for (entry, buffer) in command_types(entity).iter().zip(self.buffers) {
-            buffer.map(|buffer| (entry.put)(entity, buffer));
+            if let Some(buffer) = buffer {
+                (entry.put)(entity, buffer);
+            }
         }
         put(entity, self.outgoing_snapshots);
         put(entity, self.target);

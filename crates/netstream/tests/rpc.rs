@@ -200,7 +200,7 @@ fn a_broadcast_reaches_all_but_one_or_just_a_few() {
     let mut other = pair.another_client(7);
     other.app.register_rpc::<Hint>();
     read::<Hint>(&mut other.app);
-    other.net().connect_with(&pair.endpoint.clone(), options).unwrap();
+    other.net().connect_with(pair.endpoint.clone(), options).unwrap();
     for _ in 0..50 {
         pair.step();
         other.app.update();

@@ -65,7 +65,11 @@ impl GameWorld {
     }
 
     /// Crowd: starts another connection.
-    pub(crate) fn connect_another(&mut self, endpoint: &str, options: ConnectOptions) -> Result<(), NetworkConnectError> {
+    pub(crate) fn connect_another(
+        &mut self,
+        endpoint: &str,
+        options: ConnectOptions,
+    ) -> Result<(), NetworkConnectError> {
         self.net().connect_with(endpoint, options).map(drop)
     }
 
