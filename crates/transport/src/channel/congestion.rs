@@ -316,7 +316,7 @@ impl Congestion {
     fn note_visit(&mut self, now: Mono, in_flight: u64) {
         let [last, ..] = &mut self.visits;
         if last.at == now {
-            last.after = in_flight + self.packet;
+            last.after = last.after.max(in_flight + self.packet); // acks may have come in between
             return;
         }
         if !self.tick.is_zero() && self.mode == Mode::Cruise && !self.is_app_limited() {
