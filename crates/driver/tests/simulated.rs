@@ -86,6 +86,42 @@ fn nobody_arrives_after_stop_listening() {
     assert_eq!((party.accepted.len(), party.ends.len()), (2, 0));
 }
 
+#[test]
+fn whoever_takes_the_place_of_another_is_reported_after_its_end() {
+    let hub = IpcHub::new();
+    let endpoint: Endpoint = "ipc://busy".parse().unwrap();
+    let profile =
+        LinkProfile { delay: 20 * MILLI, jitter: 20 * MILLI, loss: 0.5, reorder: 0.2, ..LinkProfile::PERFECT };
+    let mut server = Simulated::new(IpcDriver::new(&hub), profile, 5);
+    let mut now = Mono::ZERO;
+    server.listen(at(now), &endpoint).unwrap();
+    let (mut live, mut gone) = (Vec::<ConnectionId>::new(), 0);
+    for round in 0..3000 {
+        if round < 2000 {
+            let mut client = IpcDriver::new(&hub);
+            client.connect(at(now), &endpoint, &Credentials::None).unwrap();
+            server.receive(at(now), &mut |incoming| follow(&incoming, &mut live, &mut gone));
+        }
+        now = now + MILLI;
+        server.receive(at(now), &mut |incoming| follow(&incoming, &mut live, &mut gone));
+    }
+    assert_eq!((live.len(), gone), (0, 2000));
+}
+
+fn follow(incoming: &Incoming<'_>, live: &mut Vec<ConnectionId>, gone: &mut u32) {
+    match *incoming {
+        Incoming::Accepted { connection, .. } => {
+            assert!(live.iter().all(|other| other.index != connection.index), "{connection:?} with {live:?}");
+            live.push(connection);
+        }
+        Incoming::Disconnected { connection, .. } => {
+            live.retain(|other| *other != connection);
+            *gone += 1;
+        }
+        _ => {}
+    }
+}
+
 /// Three players get some traffic of a game each; the share that a preset names is what is lost, and nothing else is.
 #[test]
 fn a_preset_loses_what_it_says_also_without_packets() {

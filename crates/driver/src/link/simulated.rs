@@ -36,6 +36,9 @@ pub struct Simulated<D> {
     outgoing: LinkQueue<Outgoing>,
     incoming: LinkQueue<Event>,
     connections: HashMap<ConnectionId, Connection>,
+    /// For each index of an id, when the end of the last connection that had it is due: the driver gives it to the next
+    /// one, whose beginning is not due before.
+    vacant: HashMap<u32, Mono>,
     /// Connections that wait for their last messages to leave before they close. Short.
     closing: Vec<Closing>,
     /// Connections whose messages the driver did not take yet. Short.
@@ -101,6 +104,7 @@ impl<D: NetworkDriver> Simulated<D> {
             outgoing: LinkQueue::new(profile, seed),
             incoming: LinkQueue::new(profile, incoming_seed(seed)),
             connections: HashMap::new(),
+            vacant: HashMap::new(),
             closing: Vec::new(),
             blocked: Vec::new(),
         }
@@ -211,6 +215,7 @@ impl Connection {
 fn take_in(
     queue: &mut LinkQueue<Event>,
     connections: &mut HashMap<ConnectionId, Connection>,
+    vacant: &mut HashMap<u32, Mono>,
     now: Mono,
     incoming: &Incoming<'_>,
     sink: &mut dyn FnMut(Incoming<'_>),
@@ -243,7 +248,12 @@ fn take_in(
     }
     let connection = connections.entry(id).or_default();
     connection.arriving |= matches!(event, Event::Accepted { .. });
-    let due = ordered_due(queue, now, bytes.len()).max(connection.received_until);
+    let mut due = ordered_due(queue, now, bytes.len()).max(connection.received_until);
+    match event {
+        Event::Accepted { .. } => due = vacant.get(&id.index).map_or(due, |&vacant| due.max(vacant)),
+        Event::Disconnected { .. } => _ = vacant.insert(id.index, due),
+        _ => {}
+    }
     connection.received_until = due;
     if !queue.push_at(due, event.clone(), bytes) {
         // The queue is full to its bound. A promise of delivery is worth more than the delay.
@@ -354,9 +364,9 @@ impl<D: NetworkDriver> NetworkDriver for Simulated<D> {
             return self.inner.receive(now, sink);
         }
         self.pump(now);
-        let Self { inner, incoming: queue, connections, .. } = self;
+        let Self { inner, incoming: queue, connections, vacant, .. } = self;
         queue.poll(now.mono, &mut |event, bytes| deliver(connections, event, bytes, sink));
-        inner.receive(now, &mut |incoming| take_in(queue, connections, now.mono, &incoming, sink));
+        inner.receive(now, &mut |incoming| take_in(queue, connections, vacant, now.mono, &incoming, sink));
         queue.poll(now.mono, &mut |event, bytes| deliver(connections, event, bytes, sink));
     }
 
