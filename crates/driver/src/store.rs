@@ -15,6 +15,7 @@ use crate::{ConnectionKey, ConnectionStats, DriverId, NetworkDriver, SendError};
 pub struct NetworkDriverStore {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    changes: u64,
 }
 
 struct Slot {
@@ -39,6 +40,7 @@ impl NetworkDriverStore {
     ///
     /// With more than 2^32 drivers at once.
     pub fn add_boxed(&mut self, driver: Box<dyn NetworkDriver>) -> DriverId {
+        self.changes += 1;
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             slot.driver = Some(driver);
@@ -58,7 +60,13 @@ impl NetworkDriverStore {
             slot.generation = next;
             self.free.push(id.index);
         }
+        self.changes += 1;
         Some(driver)
+    }
+
+    /// How many drivers were added and removed so far: while it is the same, the drivers are.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Sends one message on the connection `key`.

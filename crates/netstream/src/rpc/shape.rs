@@ -11,6 +11,8 @@ use std::fmt::Write;
 use serde::de::value::U32Deserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
+use crate::session::first_word;
+
 /// How deep a type is followed; recursive types end here.
 const MAX_DEPTH: usize = 24;
 /// From this depth on, what may be absent is: recursive types come to their end.
@@ -25,10 +27,7 @@ pub(crate) fn fingerprint<T: DeserializeOwned>(extra: &[u8]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     describe::<T>(|notes| _ = hasher.update(notes.as_bytes()));
     hasher.update(extra);
-    let hash = hasher.finalize();
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash.as_bytes()[..8]);
-    u64::from_le_bytes(first)
+    first_word(hasher.finalize())
 }
 
 /// Hands out what was noted, reading by reading.

@@ -150,10 +150,16 @@ impl Core {
         self.protocols.note_channels(driver, channels);
     }
 
-    /// Keeps what is known of these drivers only.
-    pub(crate) fn forget_drivers(&mut self, keep: impl Fn(DriverId) -> bool) {
-        self.protocols.retain(&keep);
-        self.approval_of_driver.retain(|&driver, _| keep(driver));
+    /// Nothing is kept of these drivers.
+    pub(crate) fn forget_drivers(&mut self, gone: impl Fn(DriverId) -> bool) {
+        self.protocols.forget(&gone);
+        self.approval_of_driver.retain(|&driver, _| !gone(driver));
+    }
+
+    /// Of how many drivers something is kept.
+    #[cfg(test)]
+    pub(super) fn drivers_known(&self) -> (usize, usize) {
+        (self.protocols.len(), self.approval_of_driver.len())
     }
 
     /// The RPC numbers that peers were or will be told, for comparing two Worlds.

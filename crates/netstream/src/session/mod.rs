@@ -24,7 +24,7 @@ pub use self::bans::BanTarget;
 pub use self::core::SameIdentity;
 pub use self::counters::SessionCounters;
 pub use protocol::{GameProtocol, NETSTREAM_PROTOCOL, ProtocolDiff, SchemaPolicy};
-pub(crate) use protocol::{Protocol, RPC, SchemaEntry};
+pub(crate) use protocol::{Protocol, RPC, SchemaEntry, first_word};
 pub(crate) use table::Slot;
 
 use self::core::Core;
@@ -53,6 +53,8 @@ pub(crate) struct Session {
     drains: Vec<Drain>,
     warned_asleep: bool,
     kept_stats: Mono,
+    /// At which of the store's changes its drivers were looked at.
+    noted: Option<u64>,
     /// Drivers that a connect call made for itself; each goes with its connection.
     own: Vec<DriverId>,
     entities: RemoteAllocator,
@@ -69,6 +71,7 @@ impl Session {
             drains: Vec::new(),
             warned_asleep: false,
             kept_stats: Mono::ZERO,
+            noted: None,
             own: Vec::new(),
             entities,
         }
@@ -105,13 +108,16 @@ impl Session {
         }
     }
 
-    /// Looks at drivers that are new, whichever way they came into the store, and forgets those that have left it.
-    pub(crate) fn note_drivers(&mut self) {
-        let Self { core, store, .. } = self;
-        for (id, driver) in store.iter() {
-            core.note_channels(id, driver.channels());
+    /// Looks at drivers that are new, whichever way they came into the store, and forgets those that are gone.
+    fn note_drivers(&mut self) {
+        if self.noted.replace(self.store.changes()) == Some(self.store.changes()) {
+            return;
         }
-        core.forget_drivers(|id| store.contains(id));
+        let Self { core, store, .. } = self;
+        core.forget_drivers(|id| !store.contains(id));
+        for (id, driver) in self.store.iter() {
+            self.core.note_channels(id, driver.channels());
+        }
     }
 
     /// An App that sleeps does not answer, and its peers think it dead. Said once.
@@ -232,7 +238,8 @@ impl Session {
         Some(driver)
     }
 
-    /// Drops the drivers whose only connection is over, once these have delivered their goodbyes.
+    /// Drops the drivers whose only connection is over, once these have delivered their goodbyes. Asked in every update,
+    /// because only the driver knows when that is; a server has none of them.
     pub(crate) fn sweep(&mut self) {
         let Self { core, store, own, .. } = self;
         own.retain(|&id| {
@@ -258,5 +265,32 @@ impl Drop for Session {
             self.store.disconnect(now, connection.key, &reason, Duration::ZERO);
         }
         self.store.flush(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bevy_ecs::world::World;
+    use netstream_driver::transport::SeededRandom;
+    use netstream_driver::{IpcDriver, IpcHub, ManualClock};
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_drivers_that_are_gone() {
+        let entities = World::new().entity_allocator().build_remote_allocator();
+        let (clock, random) = (Box::new(ManualClock::new()), Box::new(SeededRandom::new(1)));
+        let mut session = Session::new(Side::Server, clock, random, entities);
+        let ids: Vec<_> = (0..3).map(|_| session.store.add(IpcDriver::new(&IpcHub::new()))).collect();
+        for &id in &ids {
+            session.core.approval_of_driver.insert(id, true);
+        }
+        session.receive();
+        assert_eq!(session.core.drivers_known(), (3, 3));
+        // One by the book, one behind the session's back.
+        session.remove_driver(ids[0], &DisconnectReason::local(DisconnectCode::DriverRemoved));
+        session.store.remove(ids[1]);
+        session.receive();
+        assert_eq!(session.core.drivers_known(), (1, 1));
     }
 }

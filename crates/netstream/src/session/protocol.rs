@@ -185,9 +185,13 @@ impl Protocols {
         });
     }
 
-    /// Forgets other drivers than these.
-    pub(crate) fn retain(&mut self, keep: impl Fn(DriverId) -> bool) {
-        self.of_driver.retain(|&driver, _| keep(driver));
+    pub(crate) fn forget(&mut self, gone: impl Fn(DriverId) -> bool) {
+        self.of_driver.retain(|&driver, _| !gone(driver));
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.of_driver.len()
     }
 
     pub(crate) fn of(&self, driver: DriverId) -> Arc<Protocol> {
