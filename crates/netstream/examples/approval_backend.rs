@@ -57,37 +57,63 @@ fn login_is_good(backend: SocketAddr, credentials: &[u8]) -> std::io::Result<boo
     Ok(status.split(' ').nth(1) == Some("200"))
 }
 
-fn main() -> Result {
+/// A server that asks this back-end, reachable at `ipc://guarded`.
+fn server(backend: SocketAddr, hub: &IpcHub) -> Result<App> {
     let (outbox, inbox) = channel();
-    let backend = spawn_backend()?;
-    let hub = IpcHub::new();
     let mut server = App::new();
     server
-        .add_plugins(NetworkStreamPlugin::server().with_ipc(&hub).with_approval())
+        .add_plugins(NetworkStreamPlugin::server().with_ipc(hub).with_approval())
         .insert_resource(Answers { inbox: Mutex::new(inbox), outbox, backend })
         .add_observer(ask)
         .add_systems(Update, decide);
     server.world_mut().resource_mut::<NetworkStreamDriver>().listen("ipc://guarded")?;
+    Ok(server)
+}
 
+/// A client tries to get in; the event is the one that says what came of it.
+fn join(server: &mut App, hub: &IpcHub, password: &str) -> Result<ConnectionEvent> {
+    let mut client = App::new();
+    client.add_plugins(NetworkStreamPlugin::client().with_ipc(hub));
+    let options = ConnectOptions::new().credentials(password.as_bytes());
+    client.world_mut().resource_mut::<NetworkStreamDriver>().connect_with("ipc://guarded", options)?;
+    loop {
+        server.update();
+        client.update();
+        let events = client.world().resource::<NetworkStreamDriver>().events();
+        if let Some(event) = events.iter().find(|event| event.reason.is_some() || event.state.is_connected()) {
+            return Ok(event.clone());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn main() -> Result {
+    let hub = IpcHub::new();
+    let mut server = server(spawn_backend()?, &hub)?;
     for password in ["hunter2", "letmein"] {
-        let mut client = App::new();
-        client.add_plugins(NetworkStreamPlugin::client().with_ipc(&hub));
-        let options = ConnectOptions::new().credentials(password.as_bytes());
-        client.world_mut().resource_mut::<NetworkStreamDriver>().connect_with("ipc://guarded", options)?;
-        'play: loop {
-            server.update();
-            client.update();
-            for event in client.world().resource::<NetworkStreamDriver>().events() {
-                match (&event.reason, event.state.is_connected()) {
-                    (Some(reason), _) => println!("{password}: {reason}"),
-                    (None, true) => println!("{password}: welcome, player {}", event.network_id.expect("it is in")),
-                    (None, false) => continue,
-                }
-                break 'play;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        let event = join(&mut server, &hub, password)?;
+        match event.reason {
+            Some(reason) => println!("{password}: {reason}"),
+            None => println!("{password}: welcome, player {}", event.network_id.expect("it is in")),
         }
     }
+    Ok(())
+}
+
+#[test]
+fn the_back_end_decides_who_enters() -> Result {
+    let hub = IpcHub::new();
+    let mut server = server(spawn_backend()?, &hub)?;
+    let welcome = join(&mut server, &hub, "hunter2")?;
+    assert!(welcome.state.is_connected() && welcome.network_id.is_some());
+    let denied = DisconnectReason::remote(DisconnectCode::ApprovalDenied);
+    assert_eq!(join(&mut server, &hub, "letmein")?.reason, Some(denied.clone().with_text("wrong password")));
+    // Nobody answers any more: that is an answer too.
+    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    server.world_mut().resource_mut::<Answers>().backend = nobody;
+    let reason = join(&mut server, &hub, "hunter2")?.reason.ok_or("it is out")?;
+    assert_eq!(reason.code, denied.code);
+    assert!(reason.text.as_str().starts_with("the login service is not available"), "{reason}");
     Ok(())
 }
 

@@ -131,3 +131,36 @@ fn a_request_that_makes_no_sense_is_told_once() {
     let [(level, text)] = &lines[..] else { panic!("{lines:?}") };
     assert!(*level == Level::WARN && text.contains("is not a connection of this World"), "{text}");
 }
+
+#[test]
+fn an_rpc_that_nobody_reads_is_told_once() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Unheard;
+    let lines = said(|| {
+        let mut pair = Pair::silent(Link::Udp, |plugin| plugin, |plugin| plugin);
+        pair.server.app.register_rpc::<Unheard>();
+        pair.client.app.register_rpc::<Unheard>();
+        pair.listen();
+        let (_, client) = pair.connected();
+        for _ in 0..100 {
+            let send = move |mut rpcs: RpcSender<'_, '_>| rpcs.send(client, &Unheard).unwrap();
+            bevy_ecs::system::RunSystemOnce::run_system_once(pair.client.app.world_mut(), send).unwrap();
+            pair.step();
+        }
+    });
+    let [(level, text)] = &lines[..] else { panic!("{lines:?}") };
+    assert!(*level == Level::WARN && text.contains("Unheard arrives and nobody looks at it"), "{text}");
+}
+
+#[test]
+fn an_approval_that_nobody_waits_for_is_told() {
+    let lines = said(|| {
+        let mut pair = Pair::over(Link::Ipc);
+        let (server, _) = pair.connected();
+        pair.server.app.world_mut().entity_mut(server).insert(ConnectionApproved);
+        pair.run(Duration::from_millis(200));
+        assert!(pair.server.state(server).is_some_and(ConnectionState::is_connected), "and harms nothing");
+    });
+    let [(level, text)] = &lines[..] else { panic!("{lines:?}") };
+    assert!(*level == Level::WARN && text.contains("not waiting for approval"), "{text}");
+}

@@ -99,6 +99,30 @@ fn a_reset_refuses_or_closes(link: Link) {
 }
 
 #[test]
+fn every_change_of_a_driver_is_an_event() {
+    let (clock, hub) = (ManualClock::new(), IpcHub::new());
+    let mut server = Peer::new(NetworkStreamPlugin::server().with_clock(clock).with_ipc(&hub));
+    log_drivers(&mut server);
+    let Listening { driver, endpoint } = server.net().listen("ipc://arena").unwrap();
+    assert!(server.net().listen("ipc://arena").is_err());
+    server.net().stop_listening(driver).unwrap();
+    server.net().stop_listening(driver).unwrap();
+    server.net().listen_on(driver, &endpoint).unwrap();
+    server.net().drain(driver, Duration::from_secs(1), "").unwrap();
+    server.app.update();
+    server.net().remove_driver(driver, DisconnectReason::local(DisconnectCode::DriverRemoved)).unwrap();
+    server.app.update();
+    use DriverEvent::{Drained, Draining, ListenFailed, Removed, Stopped};
+    let log = driver_log(&server);
+    let listening = DriverEvent::Listening { driver, endpoint: endpoint.clone() };
+    assert_eq!(log[0], listening);
+    assert!(matches!(&log[1], ListenFailed { endpoint: at, error, .. } if *at == endpoint && error.contains("taken")));
+    let rest = [Stopped { driver }, listening, Draining { driver, within: Duration::from_secs(1) }, Drained { driver }];
+    assert_eq!(log[2..6], rest);
+    assert_eq!(log[6..], [Removed { driver }]);
+}
+
+#[test]
 fn listen_all_is_all_or_none() {
     let (clock, hub) = (ManualClock::new(), IpcHub::new());
     let mut server = Peer::new(NetworkStreamPlugin::server().with_clock(clock).with_ipc(&hub));

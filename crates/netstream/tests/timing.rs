@@ -11,10 +11,10 @@ use ConnectionState::{Approval, Connected};
 use Presence::NotInGame;
 
 /// In which update after the one of the connect call each end reports this state, counted from 1.
-fn updates_until(pair: &mut Pair, state: ConnectionState) -> (u32, u32) {
+fn updates_until(pair: &mut Pair, options: ConnectOptions, state: ConnectionState) -> (u32, u32) {
     // The update of the connect call.
     pair.server.app.update();
-    let client = pair.connect();
+    let client = pair.try_connect(options).unwrap();
     pair.client.app.update();
     let (mut server_at, mut client_at) = (0, 0);
     for update in 1..20 {
@@ -35,19 +35,25 @@ fn updates_until(pair: &mut Pair, state: ConnectionState) -> (u32, u32) {
 #[test]
 fn without_approval_both_are_connected_in_their_second_update() {
     let mut pair = Pair::over(Link::Ipc);
-    let (server, client) = updates_until(&mut pair, Connected(NotInGame));
+    let (server, client) = updates_until(&mut pair, ConnectOptions::new(), Connected(NotInGame));
     assert!((1..=2).contains(&server) && (1..=2).contains(&client), "server {server}, client {client}");
 }
 
 #[test]
 fn an_immediate_approval_takes_no_longer() {
     let mut pair = Pair::with(Link::Ipc, NetworkStreamPlugin::with_approval, |plugin| plugin);
-    pair.server.app.add_observer(|event: On<'_, '_, ConnectionEvent>, mut net: ResMut<'_, NetworkStreamDriver>| {
-        if event.state == Approval {
-            net.approve(event.connection).unwrap();
-        }
-    });
-    let (server, client) = updates_until(&mut pair, Connected(NotInGame));
+    pair.server.app.add_observer(
+        |event: On<'_, '_, ConnectionEvent>,
+         credentials: Query<'_, '_, &ConnectionCredentials>,
+         mut net: ResMut<'_, NetworkStreamDriver>| {
+            if event.state == Approval {
+                assert_eq!(credentials.get(event.connection).unwrap().0, b"let me in");
+                net.approve(event.connection).unwrap();
+            }
+        },
+    );
+    let options = ConnectOptions::new().credentials(*b"let me in");
+    let (server, client) = updates_until(&mut pair, options, Connected(NotInGame));
     assert!((1..=2).contains(&server) && (1..=2).contains(&client), "server {server}, client {client}");
 }
 

@@ -153,6 +153,56 @@ fn several_servers_and_clients_live_in_one_process() {
     }
 }
 
+/// Host and play: the host's own client joins in-process, with nothing to configure but the hub; others come over UDP.
+#[test]
+fn a_player_hosts_and_plays_and_others_join_over_udp() {
+    let mut world = Mixed::new();
+    let (udp, ipc) = (world.udp.endpoint.clone(), world.ipc.endpoint.clone());
+    let (host, guest) = (world.client(&ipc), world.client(&udp));
+    world.run(Duration::from_secs(1));
+    for (place, connection) in [(0, host), (1, guest)] {
+        world.clients[place].enter_game(connection);
+    }
+    let players: Vec<_> = world.server.net().connections().collect();
+    players.iter().for_each(|&player| world.server.enter_game(player));
+    for _ in 0..20 {
+        for &player in &players {
+            world.server.net().send_snapshot(player, b"world").unwrap();
+        }
+        for (place, connection) in [(0, host), (1, guest)] {
+            world.clients[place].net().send_command(connection, b"jump").unwrap();
+        }
+        world.run(STEP);
+    }
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.server.seen().data.len(), 40, "nothing of the host's and the guest's is missing");
+    assert!(world.clients.iter().all(|client| client.seen().data.len() == 20));
+    // The host quits: the guest is told.
+    world.server.app = bevy_app::App::new();
+    world.run(Duration::from_millis(100));
+    for (place, connection) in [(0, host), (1, guest)] {
+        let reason = world.clients[place].reason_of(connection);
+        assert_eq!(reason, DisconnectReason::remote(DisconnectCode::ServerShutdown));
+    }
+}
+
+/// A local World has no plugin, and what belongs to the network does nothing there.
+#[test]
+fn a_local_world_has_no_network_and_requests_say_so() {
+    let mut world = bevy_ecs::world::World::new();
+    let listen = world.spawn(netstream::NetworkStreamRequestListen { endpoint: "ipc://arena".to_owned() }).id();
+    let options = ConnectOptions::new();
+    let connect =
+        world.spawn(netstream::NetworkStreamRequestConnect { endpoint: "ipc://arena".to_owned(), options }).id();
+    world.spawn((NetworkStreamInGame, ConnectionApproved, NetworkStreamRequestDisconnect::default()));
+    world.flush();
+    for entity in [listen, connect] {
+        let failed = world.get::<netstream::RequestFailed>(entity).expect("each has its answer");
+        assert!(failed.0.contains("add NetworkStreamPlugin"), "{}", failed.0);
+    }
+    assert!(netstream::NetworkSession::take_from(&mut world).is_none());
+}
+
 #[test]
 fn a_driver_of_the_application_is_used_where_its_scheme_fits() {
     let (clock, hub) = (ManualClock::new(), IpcHub::new());
