@@ -29,9 +29,28 @@ pub fn address(number: u8) -> SocketAddr {
 
 /// A token for [`server_address`] and one more server, issued at [`START`].
 pub fn token(client_id: u64) -> ConnectToken {
-    let (key, addresses) = (key(), [server_address(), ([203, 0, 113, 2], 7979).into()]);
-    let request = IssueRequest::new(PROTOCOL, &key, client_id, &addresses);
-    ConnectToken::issue(&request, Wall::from_unix(START), &mut SeededRandom::new(client_id)).expect("a good request")
+    issue(client_id, client_id, &[server_address(), ([203, 0, 113, 2], 7979).into()])
+}
+
+/// A token for these servers, issued at [`START`]. Its keys and nonce depend on `seed` alone.
+pub fn issue(seed: u64, client_id: u64, addresses: &[SocketAddr]) -> ConnectToken {
+    let key = key();
+    let request = IssueRequest::new(PROTOCOL, &key, client_id, addresses);
+    ConnectToken::issue(&request, Wall::from_unix(START), &mut SeededRandom::new(seed)).expect("a good request")
+}
+
+/// Lets `data` play on a world: its first byte says what the world is like, the rest is what happens in it.
+pub fn play<W>(data: &[u8], new: impl FnOnce(u8) -> W, mut step: impl FnMut(&mut W, &mut Script<'_>)) -> W {
+    let mut script = Script(data);
+    let mut world = new(script.u8());
+    // Long scripts say nothing that short ones do not.
+    for _ in 0..200 {
+        if script.is_over() {
+            break;
+        }
+        step(&mut world, &mut script);
+    }
+    world
 }
 
 /// `nanos` after the origin of the monotonic clock, which is [`START`].

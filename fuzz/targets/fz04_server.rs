@@ -39,16 +39,7 @@ struct World {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let mut script = Script(data);
-    let mut world = World::new(script.u8());
-    // Long scripts say nothing that short ones do not.
-    for _ in 0..200 {
-        if script.is_over() {
-            break;
-        }
-        world.step(&mut script);
-    }
-    world.finish();
+    play(data, World::new, World::step).finish();
 });
 
 impl World {
@@ -68,16 +59,7 @@ impl World {
         before.wall = Wall::from_unix(START - 2);
         Self {
             server: Server::new(config, &limits, &mut SeededRandom::new(1), before),
-            tokens: PLAYERS
-                .iter()
-                .enumerate()
-                .map(|(index, player)| {
-                    let (key, addresses) = (key(), [server_address()]);
-                    let request = netstream_transport::netcode::IssueRequest::new(PROTOCOL, &key, *player, &addresses);
-                    let mut random = SeededRandom::new(100 + index as u64);
-                    ConnectToken::issue(&request, Wall::from_unix(START), &mut random).expect("a good request")
-                })
-                .collect(),
+            tokens: (100..).zip(PLAYERS).map(|(seed, player)| issue(seed, player, &[server_address()])).collect(),
             challenges: [const { None }; 4],
             nanos: 0,
             traffic: HashMap::new(),

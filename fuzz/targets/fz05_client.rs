@@ -24,15 +24,7 @@ struct World {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let mut script = Script(data);
-    let mut world = World::new(script.u8());
-    for _ in 0..200 {
-        if script.is_over() {
-            break;
-        }
-        world.step(&mut script);
-    }
-    world.finish();
+    play(data, World::new, World::step).finish();
 });
 
 impl World {

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use netcode_support::*;
-use netstream_transport::netcode::{ConnectToken, Counter, Farewell, JoinCode};
+use netstream_transport::netcode::client::Credentials;
+use netstream_transport::netcode::server::{Event as ServerEvent, Received};
+use netstream_transport::netcode::{ConnectToken, Counter, Farewell, JoinCode, MAX_DATAGRAM_OUT, ServerConfig};
 use netstream_transport::{Limits, Random, SeededRandom};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -314,4 +316,188 @@ fn no_key_seals_two_packets_under_one_number() {
 fn no_key_seals_two_packets_under_one_number_in_many_worlds() {
     let packets = no_nonce_is_used_twice(3_000);
     println!("{packets} packets, no number twice");
+}
+
+/// Packets of both ends of a connection, changed and sent again under the right addresses.
+fn no_forgery_is_believed(count: u64) {
+    let mut world = World::with_server(4);
+    let log = busy_session(&mut world);
+    let seen: std::collections::HashSet<_> = log.iter().map(|datagram| datagram.bytes.clone()).collect();
+    let genuine: Vec<_> = log.iter().filter(|datagram| datagram.kind() != 0).collect();
+    let mut random = SeededRandom::new(0xa4);
+    let (accepted, heard) = (world.server().accepted(), world.server().payloads.len());
+    let mut bytes = Vec::new();
+    let mut tried = 0;
+    while tried < count {
+        let datagram = genuine[random.below(genuine.len() as u64) as usize];
+        bytes.clone_from(&datagram.bytes);
+        match random.below(4) {
+            // A bit of anything: type, number, body, tag.
+            0 => {
+                let bit = random.below(bytes.len() as u64 * 8) as usize;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            // Another type.
+            1 => bytes[0] = bytes[0] & 0xf0 | ((bytes[0] + 1 + random.below(6) as u8) % 7),
+            // Another number.
+            2 => {
+                let length = usize::from(bytes[0] >> 4);
+                random.fill(&mut bytes[1..=length]);
+            }
+            // Nothing but its form.
+            _ => {
+                bytes.truncate(26 + random.below(80) as usize);
+                random.fill(&mut bytes[1..]);
+                bytes[0] = 0x80 | (1 + random.below(6) as u8);
+            }
+        }
+        // Numbers that were used already get no further than the replay window.
+        if random.chance(0.5) && bytes[0] >= 0x20 {
+            bytes[1] = random.u64() as u8;
+        }
+        if seen.contains(&bytes) {
+            continue;
+        }
+        tried += 1;
+        let now = world.now();
+        if let Some(node) = world.servers.get_mut(&datagram.to) {
+            let received = node.server.handle_datagram(now, datagram.from, &mut bytes);
+            assert!(matches!(received, Received::Nothing));
+        } else if let Some(node) = world.clients.get_mut(&datagram.to) {
+            assert_eq!(node.client.handle_datagram(now, datagram.from, &mut bytes), None);
+        }
+        if tried % 200 == 0 {
+            // No more than the cap on forgeries in between, so that all are looked at.
+            world.run(STEP);
+        }
+    }
+    assert_eq!((world.server().accepted(), world.server().payloads.len()), (accepted, heard));
+    assert!(world.client(1).client.is_connected() && world.client(2).client.is_connected());
+    assert_eq!(world.server().closed(), []);
+    let looked_at = world.counter(Counter::PacketOpenFailed);
+    println!("T-A4 {tried} forgeries to both ends: 0 accepted, 0 disconnects; the server opened {looked_at} in vain");
+}
+
+#[test]
+fn no_forgery_under_the_peers_own_address_is_believed() {
+    no_forgery_is_believed(200_000);
+}
+
+#[test]
+#[ignore = "the long form of the test above"]
+fn no_forgery_of_a_hundred_million_is_believed() {
+    no_forgery_is_believed(100_000_000);
+}
+
+/// The numbers that each key has sealed under, as runs: a run goes on or a new one begins, and none may meet another.
+#[derive(Default)]
+struct Runs {
+    of_key: HashMap<[u8; 32], Vec<(u64, u64)>>,
+    packets: u64,
+}
+
+impl Runs {
+    /// Notes packets `first..end` of a key.
+    fn note(&mut self, key: [u8; 32], first: u64, end: u64) {
+        let runs = self.of_key.entry(key).or_default();
+        for &(other_first, other_end) in runs.iter() {
+            assert!(end <= other_first || other_end <= first, "{first}..{end} after {other_first}..{other_end}");
+        }
+        runs.push((first, end));
+        self.packets += end - first;
+    }
+}
+
+/// Seals `count` packets of 16 bytes and returns their numbers, which follow one another.
+fn seal_many(count: u64, mut seal: impl FnMut(&mut [u8], usize) -> std::ops::Range<usize>) -> (u64, u64) {
+    let mut buf = [0; MAX_DATAGRAM_OUT];
+    let (mut first, mut next) = (None, 0);
+    for _ in 0..count {
+        let range = seal(&mut buf, 16);
+        let number = wire::header(&buf[range]).1;
+        assert!(first.is_none() || number == next, "{number} after {next}");
+        first.get_or_insert(number);
+        next = number + 1;
+    }
+    (first.unwrap(), next)
+}
+
+/// Tokens for three servers, each shown to all of them, with cancelled attempts in between, while servers restart: every
+/// connection of every token seals packets under the same two keys.
+fn no_number_is_used_twice_in(packets: u64) {
+    const BURST: u64 = 2_000;
+    let mut runs = Runs::default();
+    let mut seed = 0;
+    let (mut tokens, mut restarts) = (0_u64, 0_u64);
+    while runs.packets < packets {
+        seed += 1;
+        let mut world = World::new(seed);
+        let servers: Vec<SocketAddr> = (1..=3).map(|last| ([203, 0, 113, last], 7979).into()).collect();
+        for &at in &servers {
+            world.add_server(at, ServerConfig { addresses: servers.clone(), ..server_config() }, &Limits::default());
+        }
+        world.run(2 * SECOND);
+        for round in 0..10_u16 {
+            let token = world.token_for(round.into(), &servers);
+            let (to_server, to_client) = keys_of(&token);
+            tokens += 1;
+            for (index, &at) in servers.iter().enumerate() {
+                for gets_in in [false, true] {
+                    world.log.clear();
+                    world.loses = Box::new(move |datagram| datagram.kind() == 3 && !gets_in);
+                    let shown = Credentials::Token(Box::new(token.clone()));
+                    world.connect_with(client_address(round), shown, &[at]);
+                    world.run(Duration::from_millis(if gets_in { 100 } else { 300 }));
+                    // What the machines have sent by themselves.
+                    let own = client_address(round);
+                    for datagram in world.log.iter().filter(|datagram| datagram.kind() != 0) {
+                        let number = wire::header(&datagram.bytes).1;
+                        if datagram.to == own {
+                            runs.note(to_client, number, number + 1);
+                        } else if datagram.from == own {
+                            runs.note(to_server, number, number + 1);
+                        }
+                    }
+                }
+                let now = world.now();
+                let client = &mut world.clients.get_mut(&client_address(round)).unwrap().client;
+                assert!(client.is_connected());
+                let (first, end) = seal_many(BURST, |buf, len| client.seal_payload(now, buf, len).unwrap().1);
+                runs.note(to_server, first, end);
+                let node = world.servers.get_mut(&at).unwrap();
+                let connection = node.events.iter().rev().find_map(|event| match event {
+                    ServerEvent::Accepted { connection, .. } => Some(*connection),
+                    _ => None,
+                });
+                let connection = connection.unwrap();
+                let seal = |buf: &mut [u8], len| node.server.seal_payload(now, connection, buf, len).unwrap().1;
+                let (first, end) = seal_many(BURST, seal);
+                runs.note(to_client, first, end);
+                if round % 4 == 3 && index == 0 {
+                    restarts += 1;
+                    let config = ServerConfig { addresses: servers.clone(), ..server_config() };
+                    world.add_server(at, config, &Limits::default());
+                    // Tokens of the very second are refused.
+                    world.run(2 * SECOND);
+                }
+            }
+        }
+        // The tokens of this world have expired; their keys come back nowhere.
+        runs.of_key.clear();
+    }
+    println!(
+        "T-B3 {} packets of {tokens} tokens, each in two attempts at three servers, {restarts} restarts: no number twice",
+        runs.packets
+    );
+}
+
+#[test]
+fn no_number_is_used_twice_in_a_million_packets() {
+    no_number_is_used_twice_in(1_000_000);
+}
+
+#[test]
+#[ignore = "the long form of the test above"]
+fn no_number_is_used_twice_in_a_thousand_million_packets() {
+    no_number_is_used_twice_in(1_000_000_000);
 }

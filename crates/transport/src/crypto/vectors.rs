@@ -70,6 +70,33 @@ fn every_provider_knows_the_answers_of_the_rfc() {
     knows_the_answers::<PortableCipher>();
 }
 
+/// The edge cases of `tests/vectors/aead.txt`; `benches/aead` puts the providers that are not used through the same.
+fn knows_the_edges<A: Aead>() {
+    let mut count = 0;
+    for line in include_str!("../../tests/vectors/aead.txt").lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, fields)) = line.split_once(": ") else { continue };
+        let fields: Vec<_> =
+            fields.split(' ').map(|field| if field == "-" { Vec::new() } else { hex(field) }).collect();
+        let [key, nonce, aad, text, sealed] = fields.try_into().unwrap();
+        let (key, nonce) = (Key::from_bytes(key.try_into().unwrap()), nonce.try_into().unwrap());
+        assert_eq!(seal::<A>(&key, nonce, &aad, &text), sealed, "{name}");
+        assert_eq!(open::<A>(&key, nonce, &aad, &sealed), Some(text), "{name}");
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open::<A>(&key, nonce, &aad, &changed), None, "{name}: bit {bit}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 31);
+}
+
+#[test]
+fn every_provider_knows_the_edges_of_the_arithmetic() {
+    knows_the_edges::<RingCipher>();
+    knows_the_edges::<PortableCipher>();
+}
+
 /// Lengths at and around the blocks of ChaCha20 (64 B) and Poly1305 (16 B), and those of full datagrams.
 fn agrees_at_the_edges<A: Aead, B: Aead>() {
     let key = Key::from_bytes([0x5c; 32]);
