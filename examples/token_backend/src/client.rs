@@ -33,7 +33,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn fetch(http: &str, login: &str) -> Result<String, Box<dyn std::error::Error>> {
     let mut stream = TcpStream::connect(http)?;
     let length = login.len();
-    write!(stream, "POST /token HTTP/1.1\r\nHost: {http}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{login}")?;
+    write!(
+        stream,
+        "POST /token HTTP/1.1\r\nHost: {http}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{login}"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("the back-end did not answer in HTTP")?;
