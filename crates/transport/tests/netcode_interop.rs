@@ -244,14 +244,27 @@ impl TheirServer {
     }
 }
 
-/// Sizes that differ enough, in batches that no socket buffer loses.
-fn batches(most: usize) -> Vec<Vec<usize>> {
-    let sizes: Vec<_> = (1..=most).collect();
+/// Every size so many times, in batches that no socket buffer loses.
+fn batches(most: usize, times: usize) -> Vec<Vec<usize>> {
+    let sizes: Vec<_> = (0..times).flat_map(|_| 1..=most).collect();
     sizes.chunks(50).map(<[usize]>::to_vec).collect()
 }
 
+/// How often each size makes ten thousand payloads and more.
+const FULL: usize = 9;
+
 #[test]
 fn their_client_connects_to_our_server_and_payloads_of_all_sizes_pass() {
+    their_client_and_our_server(1);
+}
+
+#[test]
+#[ignore = "the long form of the test above"]
+fn their_client_and_our_server_exchange_ten_thousand_payloads_each_way() {
+    their_client_and_our_server(FULL);
+}
+
+fn their_client_and_our_server(times: usize) {
     for issuer in [Issuer::Ours, Issuer::Theirs] {
         let mut server = OurServer::new(4);
         let mut client = TheirClient::new(&token(issuer, &[server.address()], 9));
@@ -266,7 +279,7 @@ fn their_client_connects_to_our_server_and_payloads_of_all_sizes_pass() {
         assert_eq!(client.client.max_clients(), 4);
 
         let mut expected = 0;
-        for batch in batches(1200) {
+        for batch in batches(1200, times) {
             for &size in &batch {
                 client.client.send_packet(&body(size)).unwrap();
             }
@@ -278,7 +291,7 @@ fn their_client_connects_to_our_server_and_payloads_of_all_sizes_pass() {
         }
         assert!(server.payloads.iter().all(|payload| *payload == body(payload.len())));
         expected = 0;
-        for batch in batches(MAX_BODY) {
+        for batch in batches(MAX_BODY, times) {
             for &size in &batch {
                 server.send(connection, &body(size));
             }
@@ -382,6 +395,16 @@ fn an_idle_connection_with_their_client_stays() {
 
 #[test]
 fn our_client_connects_to_their_server_and_payloads_of_all_sizes_pass() {
+    our_client_and_their_server(1);
+}
+
+#[test]
+#[ignore = "the long form of the test above"]
+fn our_client_and_their_server_exchange_ten_thousand_payloads_each_way() {
+    our_client_and_their_server(FULL);
+}
+
+fn our_client_and_their_server(times: usize) {
     for issuer in [Issuer::Ours, Issuer::Theirs] {
         let mut server = TheirServer::new(4);
         let mut client = OurClient::new(&token(issuer, &[server.server.address()], 9));
@@ -394,7 +417,7 @@ fn our_client_connects_to_their_server_and_payloads_of_all_sizes_pass() {
         assert!(matches!(client.events[0], ClientEvent::Connected { index: 0, most: 4, .. }));
 
         let mut expected = 0;
-        for batch in batches(MAX_BODY) {
+        for batch in batches(MAX_BODY, times) {
             for &size in &batch {
                 client.send(&body(size));
             }
@@ -406,7 +429,7 @@ fn our_client_connects_to_their_server_and_payloads_of_all_sizes_pass() {
         }
         assert!(server.payloads.iter().all(|payload| *payload == body(payload.len())));
         expected = 0;
-        for batch in batches(1200) {
+        for batch in batches(1200, times) {
             for &size in &batch {
                 server.server.send_packet(0, &body(size)).unwrap();
             }
