@@ -15,7 +15,7 @@ const PROMISED: &str = "
     packets_dropped_{size,type,role,sequence,unknown_peer,rate,forgery_budget,replay,open_failed,body_size,state}_total
     {pending_evicted,goodbyes_evicted,identity_takeovers,address_takeovers,flooded,timed_out,violations}_total
     errors_{blocked,refused,message_size,no_buffers,unreachable,denied,interrupted,other}_total
-    {kernel_dropped,truncated,datagrams_received,datagrams_sent}_total
+    {kernel_dropped,shielded,truncated,datagrams_received,datagrams_sent}_total
     {connections,connections_high,pending_handshakes,pending_handshakes_high,consumed_tokens,consumed_tokens_high}
     {receive_buffer_bytes,send_buffer_bytes,token_clock_ahead_seconds}
 ";
