@@ -68,6 +68,134 @@ fn main() -> std::io::Result<()> {
             write(&root, "fz05_client", &format!("{name}-{settings}"), &[&[settings], story].concat())?;
         }
     }
+    rpcs(&root)?;
+    commands(&root)?;
+    snapshots(&root)
+}
+
+/// RPCs of the World of FZ12: Chat 0, Hint 1, Login 2, Question 3, Score 4. Good ones, and each kind of bad one that a
+/// test knows.
+fn rpcs(root: &Path) -> std::io::Result<()> {
+    let messages: [(&str, &[u8]); 24] = [
+        ("hello", &[1, 0, 0]),
+        ("say", &[1, 0, 1, 2, b'h', b'i']),
+        ("draw", &[1, 0, 2, 2, 2, 4, 1, 3, 1, 0x80, 0x80, 4]),
+        ("draw-nothing", &[1, 0, 2, 0, 0]),
+        ("hint", &[1, 1, 0x80, 1]),
+        ("login", &[1, 2, 3, b'm', b'e', b'!', 1, 2, 3, 4]),
+        ("question", &[6, 0, 3, 2, 7, 7]),
+        ("question-later", &[6, 0x80, 1, 3, 0]),
+        ("receipt-wanted", &[6, 5, 0, 0]),
+        ("delivered", &[7, 1, 0]),
+        ("answer", &[7, 0, 1, 9]),
+        ("answer-too-long", &[7, 0, 1, 9, 9]),
+        ("answer-missing", &[7, 0, 1]),
+        ("delivered-request", &[7, 0, 0]),
+        ("answer-for-receipt", &[7, 1, 1, 9]),
+        ("reply-to-nothing", &[7, 0x80, 0x80, 1, 0]),
+        ("wrong-direction", &[1, 4, 1, 0]),
+        ("plain-question", &[1, 3, 0]),
+        ("unknown", &[1, 5, 0]),
+        ("long-number", &[1, 0x80, 0, 0]),
+        ("not-utf8", &[1, 0, 1, 2, 0xff, 0xff]),
+        ("short", &[1, 0, 1, 9, b'h']),
+        ("trailing", &[1, 0, 0, 0]),
+        ("large-hint", &[1, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
+    ];
+    let step = |message: &[u8], update: u8| {
+        let kind =
+            [(1, 0), (6, 1), (7, 2)].into_iter().find(|(kind, _)| *kind == message[0]).map_or(0, |(_, code)| code);
+        [&[kind | update, message.len() as u8 - 1], &message[1..]].concat()
+    };
+    for (name, message) in messages {
+        write(root, "fz12_rpc", &format!("{name}-bytes"), &[&[0x80], message].concat())?;
+        for mode in [0x40, 0x41, 0x42, 0x43, 0] {
+            write(root, "fz12_rpc", &format!("{name}-{mode}"), &[vec![mode], step(message, 0)].concat())?;
+        }
+        // One in several of others.
+        for (other, with) in messages {
+            let all = [vec![0x43], step(with, 0x20), step(message, 0), step(with, 0x20)].concat();
+            write(root, "fz12_rpc", &format!("{name}-and-{other}"), &all)?;
+        }
+    }
+    Ok(())
+}
+
+/// Blocks of a client's packet: Jump is 0, Move is 1.
+fn commands(root: &Path) -> std::io::Result<()> {
+    let blocks: [(&str, &[u8]); 17] = [
+        ("none", &[]),
+        ("jump", &[0, 1, 0, 1, 1]),
+        ("move", &[1, 1, 0, 5, 2, 3, b'a', b'b', b'c']),
+        ("four-alike", &[1, 4, 0, 2, 2, 0, 3, 3, 3]),
+        ("four-differing", &[1, 4, 0, 2, 2, 0, 2, 2, 3, 0, 1, 4, 5, 2, 2, 3, 0, 1, 6, 2, 2, 3, 0, 1, 4]),
+        ("growing", &[1, 2, 0, 2, 2, 0, 2, 4, 4, 1, 3, 2, b'a', b'b']),
+        ("both", &[0, 2, 0, 1, 1, 3, 1, 2, 1, 2, 2, 0, 3]),
+        ("gaps", &[0, 3, 7, 1, 0, 9, 13]),
+        ("far-back", &[0, 1, 0x80, 0x80, 0x80, 1, 1, 1]),
+        ("unknown-type", &[2, 1, 0, 1, 1]),
+        ("twice", &[0, 1, 0, 1, 1, 0, 1, 1, 1, 1]),
+        ("none-in-block", &[0, 0, 0, 1, 1]),
+        ("too-many", &[0, 33, 0, 1, 1]),
+        ("same-tick", &[0, 2, 0, 1, 1, 1]),
+        ("too-long", &[1, 1, 0, 0x81, 8]),
+        ("bad-delta", &[1, 2, 0, 2, 2, 0, 2, 2, 3, 9, 1, 1]),
+        ("no-bool", &[0, 1, 0, 1, 7]),
+    ];
+    for (name, block) in blocks {
+        let tick = 100_u32.to_le_bytes();
+        let acks: &[u8] = &[99, 0, 0, 0, 0xff, 1, 0, 0];
+        write(root, "fz13_commands", &format!("{name}-bytes"), &[&[0x80, 0], &tick[..], block].concat())?;
+        write(root, "fz13_commands", &format!("{name}-bytes-acks"), &[&[0x80, 3], &tick[..], acks, block].concat())?;
+        for far in [0, 2, 5, 31, 33, 0xf0, 0xc0, 0xbf] {
+            let length = block.len() as u8;
+            write(root, "fz13_commands", &format!("{name}-{far}"), &[&[0, 0x20, far, length], block].concat())?;
+            // With acknowledgements, of which the newest stands before; and twice.
+            let with_mask = [&[0, 0x21, far, length + 4, 0xff, 0, 0, 0], block].concat();
+            write(root, "fz13_commands", &format!("{name}-{far}-acks"), &with_mask)?;
+            let once = [&[0x20, far, length], block].concat();
+            write(root, "fz13_commands", &format!("{name}-{far}-twice"), &[&[0], once.as_slice(), &once].concat())?;
+        }
+    }
+    Ok(())
+}
+
+/// Sections of a server's packet: bytes 0, Scene 1 (with deltas), Score 2.
+fn snapshots(root: &Path) -> std::io::Result<()> {
+    let sections: [(&str, &[u8]); 16] = [
+        ("time", &[]),
+        ("raw", &[0, 0, 3, b'r', b'a', b'w']),
+        ("scene", &[1, 0, 5, 4, 7, 7, 7, 7]),
+        ("score", &[2, 0, 2, 5, 0]),
+        ("named-score", &[2, 0, 6, 5, 1, 3, b'a', b'b', b'c']),
+        ("all", &[0, 0, 1, 1, 1, 0, 3, 2, 7, 7, 2, 0, 2, 5, 0]),
+        ("delta", &[1, 1, 5, 3, 2, 1, 3]),
+        ("delta-nothing", &[1, 1, 5, 0]),
+        ("delta-longer", &[1, 1, 6, 6, 0, 1, 1, 4, 1, 9]),
+        ("delta-unknown", &[1, 100, 5, 3, 2, 1, 3]),
+        ("delta-bad", &[1, 1, 5, 3, 9, 1, 3]),
+        ("delta-and-score", &[1, 1, 5, 3, 2, 1, 3, 2, 0, 2, 5, 0]),
+        ("delta-of-score", &[2, 1, 2, 0]),
+        ("unknown-type", &[3, 0, 1, 1]),
+        ("huge", &[1, 0, 0x80, 0x80, 0x80, 1]),
+        ("short", &[1, 0, 9, 4, 7]),
+    ];
+    let report: &[u8] = &[90, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 3];
+    for (name, section) in sections {
+        let tick = 100_u32.to_le_bytes();
+        write(root, "fz14_snapshots", &format!("{name}-bytes"), &[&[0x80, 0], &tick[..], &[9], section].concat())?;
+        let told = [&[0x80, 1], &tick[..], &[9], report, section].concat();
+        write(root, "fz14_snapshots", &format!("{name}-bytes-report"), &told)?;
+        // A whole scene comes before, so that deltas have something to differ from.
+        let step = |flags: u8, far: u8, rest: &[u8]| [&[flags, far, rest.len() as u8 + 1, 0], rest].concat();
+        let whole = step(4, 1, &[1, 0, 5, 4, 7, 7, 7, 7]);
+        for (mode, far) in [(0, 1), (1, 1), (2, 5), (1, 0xff), (0, 0)] {
+            let story = [&[mode], whole.as_slice(), &step(4, far, section)].concat();
+            write(root, "fz14_snapshots", &format!("{name}-{mode}-{far}"), &story)?;
+            let story = [&[mode], step(0, far, section).as_slice(), &step(4, 1, section), &whole].concat();
+            write(root, "fz14_snapshots", &format!("{name}-{mode}-{far}-one-update"), &story)?;
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! FZ13: a client's packets of its ticks at a server. Packets: flags, how far from the server's tick (signed), length,
-//! bytes of what follows the header.
+//! FZ13: a client's packets of its ticks at a server. First byte: bit 7: what follows is one packet for the reader alone;
+//! else packets for a server, on a connection that lives on from input to input as long as it likes them: flags, how far
+//! from the server's tick (signed), length, bytes of what follows the header.
 #![no_main]
 
 #[path = "world/mod.rs"]
@@ -9,32 +10,52 @@ use std::cell::RefCell;
 
 use bevy_ecs::prelude::*;
 use libfuzzer_sys::fuzz_target;
+use netstream::fuzzing::Decoders;
 use netstream::prelude::*;
 use netstream::transport::ChannelId;
 use netstream::{CommandArrivals, SnapshotAcks};
 use world::{Event, Move, Scene, Seen, Stage, byte, bytes};
 
-thread_local! {
-    static STAGE: RefCell<Stage> = RefCell::new({
-        let mut stage = Stage::new(NetworkStreamPlugin::server(), true);
-        stage.app.add_systems(NetworkTick, |mut snapshots: SnapshotSender, players: Query<Entity, With<NetworkStreamInGame>>, time: Res<NetworkTime>| {
-            for player in &players {
-                let mut cells = vec![3; 64];
-                cells[time.tick().number() as usize % 64] = 9;
-                let _ = snapshots.send(player, &Scene { cells });
-            }
-        });
-        stage
-    });
+#[derive(Default)]
+struct All {
+    decoders: Decoders,
+    stage: Option<Stage>,
 }
 
-fuzz_target!(|data: &[u8]| STAGE.with_borrow_mut(|stage| run(stage, data)));
+thread_local! {
+    static ALL: RefCell<All> = RefCell::default();
+}
 
-fn run(stage: &mut Stage, mut data: &[u8]) {
-    stage.link();
-    stage.shake_hands();
-    stage.enter_game();
+fuzz_target!(|data: &[u8]| ALL.with_borrow_mut(|all| run(all, data)));
+
+fn run(all: &mut All, mut data: &[u8]) {
+    let Some(mode) = byte(&mut data) else { return };
+    if mode & 0x80 != 0 {
+        all.decoders.commands(data, 2);
+        return;
+    }
+    let stage = all.stage.get_or_insert_with(|| {
+        let mut stage = Stage::new(NetworkStreamPlugin::server(), true);
+        stage.app.add_systems(NetworkTick, show);
+        stage
+    });
+    if !stage.connected() {
+        stage.enter_game();
+    }
     stage.app.world_mut().resource_mut::<Seen>().moves.clear();
+    play(stage, data);
+    stage.end_if_ending();
+}
+
+fn show(mut snapshots: SnapshotSender, players: Query<Entity, With<NetworkStreamInGame>>, time: Res<NetworkTime>) {
+    for player in &players {
+        let mut cells = vec![3; 64];
+        cells[time.tick().number() as usize % 64] = 9;
+        let _ = snapshots.send(player, &Scene { cells });
+    }
+}
+
+fn play(stage: &mut Stage, mut data: &[u8]) {
     let connection = stage.connection.expect("there is one");
     while let (Some(flags), Some(far), Some(length)) = (byte(&mut data), byte(&mut data), byte(&mut data)) {
         let now = stage.app.world().resource::<NetworkTime>().tick();
@@ -56,7 +77,7 @@ fn run(stage: &mut Stage, mut data: &[u8]) {
         assert!(buffer.len() <= 64);
         assert!(buffer.newest().is_none_or(|newest| newest.since(now) <= 32 + 8));
     }
-    for _ in 0..4 {
+    for _ in 0..2 {
         stage.update();
     }
     if let Some(acks) = stage.app.world().get::<SnapshotAcks>(connection) {
@@ -68,5 +89,4 @@ fn run(stage: &mut Stage, mut data: &[u8]) {
     }
     let moves = &stage.app.world().resource::<Seen>().moves;
     assert!(moves.windows(2).all(|pair| pair[1].0.is_after(pair[0].0)), "at most one per tick");
-    stage.end();
 }

@@ -24,6 +24,9 @@ mod connection;
 mod errors;
 mod event;
 mod facade;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod plugin;
 pub mod queue;

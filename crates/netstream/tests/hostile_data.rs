@@ -290,6 +290,8 @@ fn one_tick_has_one_command_however_often_it_is_said_differently() {
     stage.steps(30);
     let moves: Vec<_> = got(&stage).moves.iter().filter(|(player, ..)| *player == hostile).collect();
     assert_eq!(moves, [&(hostile, tick, Move("a".into()))]);
+    let arrivals = stage.server.app.world().get::<CommandArrivals>(hostile).unwrap();
+    assert_eq!((arrivals.packets, arrivals.in_time, arrivals.early, arrivals.duplicate), (3, 1, 1, 2));
     stage.play_on();
 }
 

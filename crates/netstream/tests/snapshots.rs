@@ -9,7 +9,7 @@ use netstream::driver::link::LinkProfile;
 use netstream::prelude::*;
 use netstream::{SnapshotDelivery, SnapshotError, SnapshotTargetSize};
 use play::tap::Packet;
-use play::{Game, Link, Scene, millis};
+use play::{Game, Link, Log, Scene, millis};
 
 #[test]
 fn ticks_only_increase_and_acknowledgements_never_lie() {
@@ -29,6 +29,21 @@ fn ticks_only_increase_and_acknowledgements_never_lie() {
             assert_eq!(game.client_log().scenes.len() as u64, arrivals.applied);
             assert!(game.acks().newest_acked().is_some_and(|tick| arrivals.newest.unwrap().since(tick) < 20));
         }
+    }
+}
+
+#[test]
+fn acknowledgements_come_by_themselves_where_there_are_no_commands() {
+    for link in Link::all() {
+        let mut game = Game::over(link);
+        game.client.world_mut().resource_mut::<Log>().spectator = true;
+        game.run(millis(5000));
+        game.check();
+        let ticks = &game.server_log().ticks;
+        let acked = ticks.iter().filter(|tick| game.acks().acked(**tick)).count();
+        let applied = game.snapshots().applied as usize;
+        assert!(acked * 10 > applied * 9 && acked > 150, "{acked} of {applied} over {link:?}");
+        assert_eq!(game.server_log().applied.len(), 0, "nothing else was sent");
     }
 }
 

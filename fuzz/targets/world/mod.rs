@@ -249,6 +249,25 @@ impl Stage {
         self.update();
     }
 
+    /// Whether there is a Connected connection from before; else there is a new one now.
+    pub fn connected(&mut self) -> bool {
+        if self.state().is_some_and(ConnectionState::is_connected) {
+            return true;
+        }
+        self.link();
+        self.shake_hands();
+        false
+    }
+
+    /// Cleans up after a connection that has had enough.
+    pub fn end_if_ending(&mut self) {
+        // What it sent is of interest to nobody.
+        self.wire.lock().expect("nobody panics with it").sent.clear();
+        if !self.state().is_some_and(ConnectionState::is_connected) {
+            self.end();
+        }
+    }
+
     pub fn state(&self) -> Option<ConnectionState> {
         self.app.world().get::<ConnectionState>(self.connection?).copied()
     }

@@ -34,9 +34,11 @@ mod history;
 pub(crate) mod receive;
 mod registry;
 mod sender;
-mod wire;
+pub(crate) mod wire;
 
 pub use buffer::CommandBuffer;
+#[cfg(feature = "fuzzing")]
+pub(crate) use history::History;
 pub use receive::CommandArrivals;
 pub use registry::{Command, CommandAppExt, CommandOptions};
 pub(crate) use registry::{CommandEntry, CommandRegistry, MovedBuffer};

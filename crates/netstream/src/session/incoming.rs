@@ -265,7 +265,7 @@ impl Core {
 }
 
 /// What stands before an RPC's number, the number, and the body.
-fn split_rpc(kind: MessageKind, message: &[u8]) -> Option<(&[u8], u16, &[u8])> {
+pub(crate) fn split_rpc(kind: MessageKind, message: &[u8]) -> Option<(&[u8], u16, &[u8])> {
     let mut reader = Reader(message.get(1..)?);
     if kind == MessageKind::RpcCall {
         reader.varint()?;

@@ -38,7 +38,7 @@ pub mod delta;
 pub(crate) mod receive;
 mod registry;
 mod sender;
-mod wire;
+pub(crate) mod wire;
 
 pub use acks::SnapshotAcks;
 pub(crate) use receive::SnapshotInbox;

@@ -91,6 +91,8 @@ pub struct Log {
     pub raw: Vec<(Tick, Vec<u8>)>,
     /// Server: how many bytes each snapshot took.
     pub sizes: Vec<usize>,
+    /// Client: it sends no commands.
+    pub spectator: bool,
 }
 
 /// How large the scenes are.
@@ -100,6 +102,9 @@ pub struct SceneSize(pub usize);
 fn control(mut commands: CommandSender<'_, '_>, time: Res<'_, NetworkTime>, mut log: ResMut<'_, Log>) {
     let tick = time.tick();
     log.ticks.push(tick);
+    if log.spectator {
+        return;
+    }
     let x = (tick.number() % 7) as i8;
     commands.send(&Move { tick, x, note: "n".repeat(x as usize) }).expect("in the game, and a new tick");
     log.sent.push(tick);
