@@ -125,7 +125,7 @@ fn no_message_is_longer_than_the_target_of_its_connection_and_room_is_what_is_ta
         time: Res<'_, NetworkTime>,
     ) {
         for player in &players {
-            let noise = |size: usize| (0..size as u32).map(|at| (at * 31 ^ time.tick().number() * 7) as u8);
+            let noise = |size: usize| (0..size as u32).map(|at| ((at * 31) ^ (time.tick().number() * 7)) as u8);
             let room = snapshots.room(player);
             snapshots.send_bytes(player, &noise(room / 3).collect::<Vec<_>>()).unwrap();
             let room = snapshots.room(player);

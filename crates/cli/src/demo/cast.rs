@@ -66,7 +66,7 @@ impl Cast {
         let mut server = network.server();
         let (mut drivers, mut endpoints) = (Vec::new(), Vec::new());
         for scheme in &args.drivers {
-            let listening = server.net().listen(&free_endpoint(*scheme)?.to_string()).map_err(Failure::failed)?;
+            let listening = server.net().listen(free_endpoint(*scheme)?).map_err(Failure::failed)?;
             drivers.push(listening.driver);
             endpoints.push(listening.endpoint);
         }

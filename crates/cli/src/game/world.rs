@@ -60,7 +60,7 @@ impl GameWorld {
 
     /// Client: starts to connect.
     pub(crate) fn connect(&mut self, endpoint: &Endpoint, options: ConnectOptions) -> Result<(), NetworkConnectError> {
-        self.connection = Some(self.net().connect_with(&endpoint.to_string(), options)?);
+        self.connection = Some(self.net().connect_with(endpoint, options)?);
         Ok(())
     }
 
