@@ -135,7 +135,7 @@ fn a_request_that_makes_no_sense_is_told_once() {
 #[test]
 fn an_rpc_that_nobody_reads_is_told_once() {
     #[derive(serde::Serialize, serde::Deserialize)]
-    struct Unheard;
+    struct Unheard(u8);
     let lines = said(|| {
         let mut pair = Pair::silent(Link::Udp, |plugin| plugin, |plugin| plugin);
         pair.server.app.register_rpc::<Unheard>();
@@ -143,7 +143,7 @@ fn an_rpc_that_nobody_reads_is_told_once() {
         pair.listen();
         let (_, client) = pair.connected();
         for _ in 0..100 {
-            let send = move |mut rpcs: RpcSender<'_, '_>| rpcs.send(client, &Unheard).unwrap();
+            let send = move |mut rpcs: RpcSender<'_, '_>| rpcs.send(client, &Unheard(1)).unwrap();
             bevy_ecs::system::RunSystemOnce::run_system_once(pair.client.app.world_mut(), send).unwrap();
             pair.step();
         }
