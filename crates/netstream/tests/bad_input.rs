@@ -47,7 +47,7 @@ fn a_port_that_is_taken_leaves_nothing_half_open() {
     let mut one = server();
     let taken = one.net().listen("udp://127.0.0.1:0").unwrap().endpoint;
     let mut other = server();
-    let error = other.net().listen(taken.to_string()).unwrap_err();
+    let error = other.net().listen(&taken).unwrap_err();
     assert!(matches!(error, NetworkListenError::Driver(ListenError::AddressInUse(_))), "{error:?}");
     assert!(error.to_string().contains("choose another port"), "{error}");
     assert!(other.net().drivers().is_empty());

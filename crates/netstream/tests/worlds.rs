@@ -35,7 +35,7 @@ impl Mixed {
         let plugin = NetworkStreamPlugin::client().with_clock(self.clock.clone()).with_ipc(&self.hub);
         let mut client = Peer::new(plugin);
         let options = ConnectOptions::new().join_code(code);
-        let entity = client.net().connect_with(endpoint.to_string(), options).unwrap();
+        let entity = client.net().connect_with(endpoint, options).unwrap();
         self.clients.push(client);
         entity
     }
