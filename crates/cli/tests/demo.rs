@@ -17,6 +17,10 @@ fn the_demo_over_a_bad_network_violates_no_invariant() {
     let report = demo.json();
     assert_eq!(report["invariant_violations"], 0, "{:#}", report["violations"]);
     assert_eq!(report["clients"], 8);
+    // Everybody was in the arena and moved there, for most of two seconds at 60 Hz.
+    let arena = &report["arena"];
+    assert_eq!(arena["players"], 8, "{arena:#}");
+    assert!(number(&arena["applied"]) > 8 * 30, "{arena:#}");
 
     let (server, client) = (&report["total"]["server"], &report["total"]["client"]);
     // 8 clients, a quarter of which comes twice.

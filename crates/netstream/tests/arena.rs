@@ -73,7 +73,7 @@ fn players_move_shoot_talk_and_see_each_other_where_they_are() {
             println!("{profile:?}: player {} was corrected by {:.2}, {} hits", view.me, view.corrections, view.hits);
             assert!(view.corrections <= allowed, "{}", view.corrections);
             assert!(view.hits > 0 && arena.players.iter().any(|player| player.score > 0));
-            assert!(view.chats.iter().any(|chat| chat.from == view.me), "the server passes on what is said");
+            assert!(view.shouts.iter().any(|shout| shout.from == view.me), "the server passes on what is said");
             for player in arena.players.iter().filter(|player| player.id != view.me) {
                 let at = client::between(view, time, player.id).expect("it is drawn");
                 // Not further from where it is now than it can have gone meanwhile.

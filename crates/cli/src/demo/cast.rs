@@ -7,6 +7,7 @@ use netstream::driver::{DriverId, Endpoint, Scheme};
 use netstream::prelude::*;
 use netstream::state::Side;
 
+use super::arena::ArenaReport;
 use super::chaos::{Chaos, ChaosReport};
 use super::network::{Network, free_endpoint};
 use crate::args::DemoArgs;
@@ -220,6 +221,11 @@ impl Cast {
     /// What the audit of the drivers that nobody touches found.
     pub(super) fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// What came of the game that everybody plays besides.
+    pub(super) fn arena_report(&self) -> ArenaReport {
+        ArenaReport::new(self.server.as_app(), self.clients.iter().map(|client| client.world.as_app()))
     }
 
     /// What came of the chaos.

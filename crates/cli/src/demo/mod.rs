@@ -1,5 +1,6 @@
 //! `netstream demo`: both ends of every connection in one process, over a bad network.
 
+mod arena;
 mod cast;
 mod chaos;
 mod network;

@@ -7,6 +7,7 @@ use netstream::prelude::*;
 use netstream::transport::netcode::JoinCode;
 use netstream::{ConnectOptions, NetworkLimits};
 
+use super::arena;
 use crate::args::DemoArgs;
 use crate::drivers::UdpSettings;
 use crate::failure::Failure;
@@ -60,7 +61,9 @@ impl Network {
                 _ => Box::new(IpcDriver::new(&hub).with_max_connections(most)),
             })
         });
-        GameWorld::server(with_rules(plugin), self.load)
+        let mut world = GameWorld::server(with_rules(plugin), self.load);
+        arena::server::add(world.app(), false);
+        world
     }
 
     /// A client World behind a bad network; `number` seeds its dice.
@@ -74,7 +77,9 @@ impl Network {
                 _ => Box::new(Simulated::new(IpcDriver::new(&hub), profile, seed)),
             })
         });
-        GameWorld::client(with_rules(plugin), self.load)
+        let mut world = GameWorld::client(with_rules(plugin), self.load);
+        arena::client::add(world.app(), &format!("player {number}"), false);
+        world
     }
 
     /// What a client shows a server.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::arena::ArenaReport;
 use super::cast::Cast;
 use super::chaos::ChaosReport;
 use crate::args::DemoArgs;
@@ -23,6 +24,7 @@ pub(super) struct Report {
     total: Tally,
     drivers: BTreeMap<&'static str, Tally>,
     rpcs_lost_in_flight: LostInFlight,
+    arena: ArenaReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     chaos: Option<ChaosReport>,
     invariant_violations: u64,
@@ -48,6 +50,7 @@ impl Report {
             drivers: drivers.collect(),
             total,
             rpcs_lost_in_flight: audit.lost(),
+            arena: cast.arena_report(),
             chaos: cast.chaos_report(),
             invariant_violations: cast.violations(),
             violations: cast.told().cloned().collect(),
@@ -67,6 +70,7 @@ impl fmt::Display for Report {
             writeln!(f, "{driver} clients {}", tally.client)?;
         }
         writeln!(f, "{} RPCs were under way when their connection ended", self.rpcs_lost_in_flight.total())?;
+        writeln!(f, "arena: {}", self.arena)?;
         if let Some(chaos) = &self.chaos {
             writeln!(f, "chaos server  {}", chaos.connections.server)?;
             writeln!(f, "chaos clients {}", chaos.connections.client)?;

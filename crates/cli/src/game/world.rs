@@ -48,6 +48,11 @@ impl GameWorld {
         &mut self.app
     }
 
+    /// The App, to look at.
+    pub(crate) fn as_app(&self) -> &App {
+        &self.app
+    }
+
     /// Lets the World go on by one update.
     pub(crate) fn update(&mut self) {
         self.app.update();

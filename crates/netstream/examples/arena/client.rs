@@ -7,7 +7,7 @@ use bevy_app::{App, AppExit, Update};
 use bevy_ecs::prelude::*;
 use netstream::prelude::*;
 
-use crate::game::{Arena, Chat, Hit, Input, SIZE, register, walk};
+use super::game::{Arena, Hit, Input, SIZE, Shout, register, walk};
 
 /// Snapshots that are kept for drawing.
 const KEPT: usize = 16;
@@ -30,7 +30,7 @@ pub struct View {
     /// How far predictions were off, all together.
     pub corrections: f32,
     /// What was said by whom, the last first, and how often somebody was hit.
-    pub chats: Vec<Chat>,
+    pub shouts: Vec<Shout>,
     pub hits: u32,
     greeted: bool,
     printed: u32,
@@ -39,11 +39,16 @@ pub struct View {
 pub fn app(plugin: NetworkStreamPlugin, name: &str, loud: bool) -> App {
     let mut app = App::new();
     app.add_plugins(plugin.with_protocol(GameProtocol::new("arena", 1)).with_tick_rate(60));
-    register(&mut app);
+    add(&mut app, name, loud);
+    app
+}
+
+/// Lets a client World play, beside whatever else it does.
+pub fn add(app: &mut App, name: &str, loud: bool) {
+    register(app);
     app.insert_resource(View { name: name.to_owned(), loud, ..View::default() })
         .add_systems(NetworkTick, predict)
         .add_systems(Update, (enter, correct, draw, listen).chain());
-    app
 }
 
 fn enter(
@@ -54,12 +59,14 @@ fn enter(
 ) {
     for event in events.read() {
         match (event.state, event.network_id, &event.reason) {
-            (ConnectionState::Connected(Presence::NotInGame), Some(id), _) => {
+            (ConnectionState::Connected(_), Some(id), _) => {
                 view.me = id.number();
-                commands.entity(event.connection).insert(NetworkStreamInGame);
+                commands.entity(event.connection).try_insert_if_new(NetworkStreamInGame);
             }
             (ConnectionState::Disconnected, _, Some(reason)) => {
-                println!("{} is out: {reason}", view.name);
+                if view.loud {
+                    println!("{} is out: {reason}", view.name);
+                }
                 exit.write(AppExit::Success);
             }
             _ => {}
@@ -138,7 +145,7 @@ fn draw(
     view.printed = second;
     if let (false, Ok(server)) = (view.greeted, connections.single()) {
         let text = format!("hello from {}", view.name);
-        view.greeted = rpcs.send(server, &Chat { from: 0, text }).is_ok();
+        view.greeted = rpcs.send(server, &Shout { from: 0, text }).is_ok();
     }
     if !view.loud {
         return;
@@ -163,16 +170,16 @@ fn draw(
 }
 
 fn listen(
-    mut chats: MessageReader<ReceivedRpc<Chat>>,
+    mut shouts: MessageReader<ReceivedRpc<Shout>>,
     mut hits: MessageReader<ReceivedRpc<Hit>>,
     mut view: ResMut<View>,
 ) {
-    for chat in chats.read() {
+    for shout in shouts.read() {
         if view.loud {
-            println!("player {} says: {}", chat.rpc.from, chat.rpc.text);
+            println!("player {} says: {}", shout.rpc.from, shout.rpc.text);
         }
-        view.chats.truncate(KEPT);
-        view.chats.insert(0, chat.rpc.clone());
+        view.shouts.truncate(KEPT);
+        view.shouts.insert(0, shout.rpc.clone());
     }
     for hit in hits.read() {
         if view.loud {

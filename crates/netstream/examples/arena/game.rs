@@ -44,7 +44,7 @@ pub struct Arena {
 
 /// Said by one player to all; the server puts the name in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Chat {
+pub struct Shout {
     pub from: u32,
     pub text: String,
 }
@@ -60,7 +60,7 @@ pub struct Hit {
 pub fn register(app: &mut App) {
     app.register_command::<Input>()
         .register_snapshot_with::<Arena>(SnapshotOptions::new().delta())
-        .register_rpc_with::<Chat>(RpcOptions::new().max_size(256))
+        .register_rpc_with::<Shout>(RpcOptions::new().max_size(256))
         .register_rpc_with::<Hit>(RpcOptions::new().direction(RpcDirection::ToClient));
 }
 
