@@ -164,7 +164,9 @@ impl MovedStream {
     /// Puts everything in the place of what the new entity has got by itself. Both Worlds have the same types.
     pub(crate) fn insert_into(self, entity: &mut EntityWorldMut<'_>) {
         fn put<C: Component>(entity: &mut EntityWorldMut<'_>, component: Option<C>) {
-            component.map(|component| entity.insert(component));
+            if let Some(component) = component {
+                entity.insert(component);
+            }
         }
         put(entity, self.incoming);
         put(entity, self.acks);

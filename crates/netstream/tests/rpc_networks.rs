@@ -47,7 +47,7 @@ fn setup(app: &mut App) {
         .init_resource::<Got>()
         .add_observer(|word: On<'_, '_, ReceivedRpc<Word>>, mut got: ResMut<'_, Got>| got.events.push(word.rpc.0))
         .add_observer(|page: On<'_, '_, ReceivedRpc<Page>>, mut got: ResMut<'_, Got>| got.events.push(page.rpc.0))
-        .add_systems(Update, read);
+        .add_systems(Update, (read, answer));
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a parameter of the system")]
@@ -56,16 +56,21 @@ fn read(
     mut pages: MessageReader<'_, '_, ReceivedRpc<Page>>,
     mut hints: MessageReader<'_, '_, ReceivedRpc<Hint>>,
     mut orders: MessageReader<'_, '_, ReceivedRpc<Order>>,
-    mut requests: MessageReader<'_, '_, ReceivedRequest<Price>>,
-    mut answers: MessageReader<'_, '_, Response<Coins>>,
-    mut receipts: MessageReader<'_, '_, RpcReceipt>,
-    mut rpcs: RpcSender<'_, '_>,
     mut got: ResMut<'_, Got>,
 ) {
     got.words.extend(words.read().map(|word| word.rpc.0));
     got.pages.extend(pages.read().map(|page| (page.rpc.0, page.rpc.1.len())));
     got.hints.extend(hints.read().map(|hint| hint.rpc.0));
     got.orders.extend(orders.read().map(|order| order.rpc.0));
+}
+
+fn answer(
+    mut requests: MessageReader<'_, '_, ReceivedRequest<Price>>,
+    mut answers: MessageReader<'_, '_, Response<Coins>>,
+    mut receipts: MessageReader<'_, '_, RpcReceipt>,
+    mut rpcs: RpcSender<'_, '_>,
+    mut got: ResMut<'_, Got>,
+) {
     for request in requests.read() {
         rpcs.respond(request, &Coins(request.request.0 * 2)).unwrap();
     }
