@@ -484,6 +484,9 @@ fn no_number_is_used_twice_in(packets: u64) {
         }
         // The tokens of this world have expired; their keys come back nowhere.
         runs.of_key.clear();
+        if seed.is_multiple_of(1_000) {
+            println!("{} packets so far", runs.packets);
+        }
     }
     println!(
         "T-B3 {} packets of {tokens} tokens, each in two attempts at three servers, {restarts} restarts: no number twice",
