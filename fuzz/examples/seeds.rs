@@ -7,8 +7,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use netstream_fuzz::channels::{End, message};
 use netstream_fuzz::*;
+use netstream_transport::channel::Side;
 use netstream_transport::netcode::fuzzing;
+use netstream_transport::{ChannelId, Mono};
 
 fn main() -> std::io::Result<()> {
     let root = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "corpus".to_owned()));
@@ -70,7 +73,8 @@ fn main() -> std::io::Result<()> {
     }
     rpcs(&root)?;
     commands(&root)?;
-    snapshots(&root)
+    snapshots(&root)?;
+    channels(&root)
 }
 
 /// RPCs of the World of FZ12: Chat 0, Hint 1, Login 2, Question 3, Score 4. Good ones, and each kind of bad one that a
@@ -197,6 +201,85 @@ fn snapshots(root: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What two correct links say to each other, and scripts of every operation.
+fn channels(root: &Path) -> std::io::Result<()> {
+    for (settings, packets) in talk().into_iter().enumerate() {
+        let mut script = vec![settings as u8];
+        for (index, packet) in packets.iter().enumerate() {
+            write(root, "fz07_body", &format!("{settings}-{index}"), &[&[settings as u8], packet.as_slice()].concat())?;
+            // FZ8 writes the number itself: one of four bytes.
+            let frames = packet.get(1 + usize::from(packet[0] & 3) + 1..).unwrap_or_default();
+            if packet[0] & 4 == 0 {
+                script.extend([0, frames.len() as u8, (frames.len() >> 8) as u8]);
+                script.extend_from_slice(frames);
+            }
+            script.extend([5, index as u8, 200, 3, 9, 20, 7, 9, 4, index as u8, 0, 0, 1]);
+        }
+        write(root, "fz08_link", &format!("talk-{settings}"), &script)?;
+    }
+    // Operations of FZ9: 0 send, 2 transmit, 3 deliver, 5 trouble, 6 time, 7 pause; the high bit names the end.
+    let say = [0, 1, 232, 3, 0, 5, 200, 20, 0, 2, 0, 16, 0, 4, 9, 9, 2, 131, 9, 130, 3, 9];
+    let trouble = [5, 0, 0, 133, 1, 1, 6, 50, 130, 3, 20, 5, 0, 2];
+    for start in 0..6 {
+        write(root, "fz09_pair", &format!("say-{start}"), &[&[start], &say[..], &[6, 30], &say].concat())?;
+        write(
+            root,
+            "fz09_pair",
+            &format!("trouble-{start}"),
+            &[&[start], &say[..], &trouble, &say, &trouble].concat(),
+        )?;
+        let paused = [&[start, 135, 0], &say[..], &[6, 30, 130], &say, &[135, 1]].concat();
+        write(root, "fz09_pair", &format!("paused-{start}"), &paused)?;
+    }
+    // FZ10: time, limits, and messages of three fragments in each order.
+    for (name, order) in [("forward", [0, 1, 2]), ("backward", [2, 1, 0]), ("doubled", [0, 0, 2])] {
+        let message: Vec<u8> = order.iter().flat_map(|index| fragment(3, *index)).collect();
+        write(root, "fz10_reassembly", name, &[&message[..], &[10, 200], &message, &[0, 0, 8, 2], &message].concat())?;
+    }
+    // FZ11: 0 send, 2 skip, 3 any ack, 4 true ack, 6 detect, 7 requeue and trim.
+    let send = [&[0, 15][..], &[1, 60].repeat(16)].concat();
+    for start in 0..6 {
+        let story = [&[start], &send[..], &[2], &send, &[4, 0, 9, 6, 40, 4, 20, 9, 7, 0, 2, 6, 250], &send].concat();
+        write(root, "fz11_history", &format!("acked-{start}"), &story)?;
+        let story = [&[start], &send[..], &[3, 6, 0, 15, 0, 0, 0, 0, 3, 6, 250, 7, 1]].concat();
+        write(root, "fz11_history", &format!("bytes-{start}"), &story)?;
+    }
+    Ok(())
+}
+
+fn fragment(count: u8, index: u8) -> Vec<u8> {
+    let last: &[u8] = if index + 1 == count { &[100, 0] } else { &[] };
+    [&[30, 1, count - 1, index], last, &[1]].concat()
+}
+
+/// The packets of a conversation with a lost packet, from each end.
+fn talk() -> [Vec<Vec<u8>>; 2] {
+    let now = |step: u64| Mono::from_nanos(step * 10_000_000);
+    let mut ends = [Side::Server, Side::Client].map(|side| End::new(side, 0, now(0)));
+    let mut said = [Vec::new(), Vec::new()];
+    for step in 0..20u64 {
+        for at in 0..2 {
+            for channel in 0..7 {
+                if step % 4 == at as u64 {
+                    let length = [40, 3000, 5000, 50, 2500, 4000, 60][usize::from(channel)];
+                    let _ = ends[at].link.send(now(step), ChannelId(channel), &message(ChannelId(channel), 0, length));
+                }
+            }
+            ends[at].link.handle_timeout(now(step));
+            let mut buf = [0; 1400];
+            while let Some(length) = ends[at].link.poll_packet(now(step), &mut buf) {
+                said[at].push(buf[..length].to_vec());
+                if said[at].len() % 9 != 4 {
+                    ends[1 - at].link.handle_packet(now(step), &buf[..length], &mut |_, _| {}).expect("correct");
+                }
+            }
+        }
+    }
+    // What the server says is what a client is to read.
+    let [server, client] = said;
+    [client, server]
 }
 
 fn vector(line: &str) -> Option<(String, Vec<u8>)> {

@@ -1,5 +1,7 @@
 //! What the fuzz targets share.
 
+pub mod channels;
+
 use std::net::SocketAddr;
 
 use netstream_transport::crypto::Key;

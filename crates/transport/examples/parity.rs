@@ -7,7 +7,7 @@
 //! A message is cut into fragments of 1120 bytes; the network loses packets, independently or in bursts of four on
 //! average. Counted is which share of the messages arrives whole without help, with one XOR parity fragment per message
 //! or per eight fragments (interleaved, so that a burst hits several groups), and with everything sent twice (the second
-//! copy after the first). Ten times the messages change no digit that is shown.
+//! copy after the first).
 
 #![allow(missing_docs)]
 

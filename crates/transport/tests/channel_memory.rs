@@ -165,10 +165,10 @@ fn a_steady_state_allocates_nothing() {
 
 #[test]
 fn an_idle_link_is_small() {
-    let config = Arc::new(LinkConfig::server());
+    let (config, limits) = (Arc::new(LinkConfig::server()), Arc::new(Limits::server()));
     let mut random = SeededRandom::new(1);
     let before = LIVE.get();
-    let link = Link::new(&config, &Arc::new(Limits::server()), Mono::ZERO, &mut random);
+    let link = Link::new(&config, &limits, Mono::ZERO, &mut random);
     let heap = (LIVE.get() - before) as usize;
     println!("an idle link: {} + {heap} bytes", size_of::<Link>());
     assert!(size_of::<Link>() + heap <= 4096);

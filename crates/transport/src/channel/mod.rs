@@ -26,6 +26,9 @@ mod config;
 mod congestion;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lane;
 mod link;
 mod memory;

@@ -118,7 +118,7 @@ impl<'a> Head<'a> {
 }
 
 impl<'a> Ack<'a> {
-    fn parse(reader: &mut Reader<'a>, next: u64) -> Result<Self, Violation> {
+    pub(super) fn parse(reader: &mut Reader<'a>, next: u64) -> Result<Self, Violation> {
         let largest = expand(reader.uint(3)?, 24, next);
         let delay = reader.varint()?;
         let more = usize::from(reader.u8()?);

@@ -134,7 +134,7 @@ pub fn delays(rtt: Duration, transfer: bool, per_message: u32, seconds: u64) -> 
     // The last ones are still on their way.
     let lost = sent.len() - delays.len();
     if lost > 4 {
-        println!("{lost} of {} lost", sent.len());
+        eprintln!("{lost} of {} lost", sent.len());
     }
     delays.sort();
     let share = pair.ends[SERVER].link.stats().bytes_sent as f64 / (RATE * seconds) as f64;
