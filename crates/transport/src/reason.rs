@@ -123,6 +123,8 @@ codes! {
     ServerIdentityChanged = 25, "the server's identity has changed";
     /// The server's certificate has expired.
     CertificateExpired = 26, "the server's certificate has expired";
+    /// The thread that did the driver's work has panicked.
+    DriverFailed = 27, "the driver has failed";
 }
 
 impl fmt::Display for DisconnectCode {

@@ -17,5 +17,5 @@ mod simulator;
 pub use profile::LinkProfile;
 pub use queue::{Fate, LinkQueue, LinkStats};
 pub use simulated::Simulated;
-pub(crate) use simulator::Route;
 pub use simulator::{Direction, LinkSimulator};
+pub(crate) use simulator::{LinkOrders, Route};

@@ -260,6 +260,11 @@ impl<T: Clone> LinkQueue<T> {
         self.stats
     }
 
+    /// Shows these figures from now on.
+    pub(super) fn show(&mut self, stats: LinkStats) {
+        self.stats = stats;
+    }
+
     fn lose(&mut self) -> bool {
         let loss = f64::from(self.profile.loss).clamp(0.0, 1.0);
         let burst = f64::from(self.profile.burst);

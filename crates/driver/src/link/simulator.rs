@@ -24,6 +24,8 @@ impl Direction {
 /// time; with [`LinkProfile::PERFECT`] and nothing under way the driver goes around it.
 #[derive(Debug)]
 pub struct LinkSimulator {
+    /// Where its dice come from, and how often they were changed.
+    seed: (u64, u32),
     pub(crate) outgoing: LinkQueue<Route>,
     pub(crate) incoming: LinkQueue<Route>,
 }
@@ -39,6 +41,7 @@ impl LinkSimulator {
     /// A simulator that does nothing yet; its dice come from `seed`.
     pub fn new(seed: u64) -> Self {
         Self {
+            seed: (seed, 0),
             outgoing: LinkQueue::new(LinkProfile::PERFECT, seed),
             incoming: LinkQueue::new(LinkProfile::PERFECT, incoming_seed(seed)),
         }
@@ -58,6 +61,7 @@ impl LinkSimulator {
 
     /// Rolls the dice of both directions from `seed` anew.
     pub fn reseed(&mut self, seed: u64) {
+        self.seed = (seed, self.seed.1.wrapping_add(1));
         self.outgoing.reseed(seed);
         self.incoming.reseed(incoming_seed(seed));
     }
@@ -70,6 +74,29 @@ impl LinkSimulator {
     /// What happened to the packets of one direction so far.
     pub fn stats(&self, direction: Direction) -> LinkStats {
         self.queue(direction).stats()
+    }
+
+    /// What the simulator was told to do.
+    pub(crate) fn orders(&self) -> LinkOrders {
+        LinkOrders { seed: self.seed, profiles: Direction::BOTH.map(|direction| self.profile(direction)) }
+    }
+
+    /// Does as another simulator was told.
+    pub(crate) fn follow(&mut self, orders: &LinkOrders) {
+        if self.seed != orders.seed {
+            self.reseed(orders.seed.0);
+            self.seed = orders.seed;
+        }
+        for (direction, profile) in Direction::BOTH.into_iter().zip(orders.profiles) {
+            self.set_profile(direction, profile);
+        }
+    }
+
+    /// Shows the figures of another simulator as its own.
+    pub(crate) fn show(&mut self, stats: [LinkStats; 2]) {
+        for (direction, stats) in Direction::BOTH.into_iter().zip(stats) {
+            self.queue_mut(direction).show(stats);
+        }
     }
 
     fn queue(&self, direction: Direction) -> &LinkQueue<Route> {
@@ -85,6 +112,13 @@ impl LinkSimulator {
             Direction::Incoming => &mut self.incoming,
         }
     }
+}
+
+/// What a [`LinkSimulator`] was told to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LinkOrders {
+    seed: (u64, u32),
+    profiles: [LinkProfile; 2],
 }
 
 /// Two directions must not roll the same dice.

@@ -22,6 +22,22 @@ pub enum Access {
     Tokens(KeyRing),
 }
 
+/// Which thread does the work of a [`UdpDriver`](super::UdpDriver).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoMode {
+    /// The caller's, while it calls: `receive` takes in and lets timers act, `flush` sends. Nothing happens between two
+    /// updates, so that acks, keep-alives and the round-trip times that peers measure depend on the frame.
+    #[default]
+    Inline,
+    /// One of its own. It receives, acknowledges, sends again and keeps alive whatever the caller does; `receive` hands up
+    /// what has arrived meanwhile, and `flush` hands down what was queued. It costs a copy of every message and some
+    /// wake-ups, and spares peers and players the frame.
+    ///
+    /// It lives by the machine's clock and takes no notice of the times that the caller tells. Where time is not the
+    /// machine's ([`Network::REAL_TIME`](super::Network::REAL_TIME)) there is no thread: the driver works inline.
+    Thread,
+}
+
 /// The settings of a [`UdpDriver`](super::UdpDriver).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -57,6 +73,8 @@ pub struct UdpConfig {
     pub server_buffers: BufferSizes,
     /// Socket buffers of a client.
     pub client_buffers: BufferSizes,
+    /// Which thread does the work. Looked at when the driver is made.
+    pub io: IoMode,
     /// How long one `receive` takes datagrams in at a stretch; what is left waits for the next. Only where time is the
     /// machine's. Default 16 ms, a tick at 60 Hz.
     pub receive_budget: Duration,
@@ -89,6 +107,7 @@ impl UdpConfig {
             client_link: LinkConfig::client(),
             server_buffers: BufferSizes::SERVER,
             client_buffers: BufferSizes::CLIENT,
+            io: IoMode::Inline,
             receive_budget: Duration::from_millis(16),
             stranger_budget: Duration::from_millis(1),
         }

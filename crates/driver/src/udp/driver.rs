@@ -1,6 +1,7 @@
-//! The UDP driver.
+//! The UDP driver, without the question which thread it works on.
 
 mod client;
+mod due;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use netstream_transport::channel::ChannelTable;
 use netstream_transport::channel::{self, LinkStats, Side};
-use netstream_transport::netcode::{self, Counter, JoinCode};
+use netstream_transport::netcode::{self, Counter};
 use netstream_transport::{
     ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, LinkTotals, Mono, Now, Random, Server,
     ServerConfig,
@@ -20,37 +21,16 @@ use self::client::{Dialled, RESOLVE_TIMEOUT, Stage, bury, part};
 use super::config::{Access, UdpConfig};
 use super::dial::{self, StartFailure, Target};
 use super::port::{Budget, Port};
-use super::socket::{Network, OsNetwork, SocketStats};
+use super::socket::{Network, SocketStats};
 use crate::link::LinkSimulator;
 use crate::slots::Slots;
 use crate::{
-    ConnectError, ConnectionStats, Credentials, Endpoint, Host, ListenError, NetworkDriver, OsRandom, Scheme, SendError,
+    ConnectError, ConnectionStats, Credentials, Endpoint, Host, ListenError, NetworkDriver, Scheme, SendError,
 };
 
-/// The driver for `udp://host:port`. It becomes a server by `listen` or a client by `connect`, whichever comes first,
-/// and may change its role when nobody is left.
-///
-/// Every connection is sealed and every client has credentials. Without configuration a server makes a random join code,
-/// which [`join_code`](Self::join_code) shows and players pass on:
-///
-/// ```
-/// use netstream_driver::{Clock, Credentials, NetworkDriver, SystemClock, UdpDriver};
-///
-/// let clock = SystemClock::new();
-/// let mut server = UdpDriver::new();
-/// let endpoint = server.listen(clock.now(), &"udp://127.0.0.1:0".parse()?)?;
-/// let code = server.join_code().expect("the default").clone();
-///
-/// let mut client = UdpDriver::new();
-/// client.connect(clock.now(), &endpoint, &Credentials::JoinCode(code))?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// `listen` looks a host name up while the caller waits; `connect` does so on a thread of its own, and reports
-/// `HostNotFound` if nothing comes of it. A client at an endpoint without a real host (`udp://0.0.0.0:0`) goes where its token says; with a join code it stays
-/// on this machine. Metrics: those of [`SocketStats`], the counters of [`Counter`], those of
-/// [`LinkTotals`], and of a server the fill of its tables.
-pub struct UdpDriver<N: Network = OsNetwork> {
+/// Sockets and the protocol on them, worked by whoever calls. Its user is [`UdpDriver`](super::UdpDriver), which says what
+/// it does.
+pub(super) struct Engine<N: Network> {
     network: N,
     config: UdpConfig,
     random: Box<dyn Random>,
@@ -65,6 +45,8 @@ pub struct UdpDriver<N: Network = OsNetwork> {
     past: SocketStats,
     /// The number of the next socket.
     next_number: u64,
+    /// What arrives stays in the kernel for now.
+    deaf: bool,
     /// The latest time that we were told; what is said when the driver is dropped is said then.
     now: Now,
 }
@@ -77,35 +59,10 @@ struct Listening<S> {
     accepting: bool,
 }
 
-impl UdpDriver {
-    /// A driver on the sockets of the operating system, with a random join code.
-    pub fn new() -> Self {
-        Self::with_config(UdpConfig::new(&mut OsRandom))
-    }
-
-    /// A driver on the sockets of the operating system.
-    pub fn with_config(config: UdpConfig) -> Self {
-        Self::on(OsNetwork, config, Box::new(OsRandom))
-    }
-
-    /// A driver whose server lets in whoever has `code`.
-    pub fn with_join_code(code: JoinCode) -> Self {
-        let mut config = UdpConfig::new(&mut OsRandom);
-        config.access = Access::JoinCode(code);
-        Self::with_config(config)
-    }
-}
-
-impl Default for UdpDriver {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<N: Network> UdpDriver<N> {
+impl<N: Network> Engine<N> {
     /// A driver on any network, whose secrets come from `random`: for simulations. Outside of them `random` must be fit
     /// for keys.
-    pub fn on(network: N, config: UdpConfig, random: Box<dyn Random>) -> Self {
+    pub(super) fn new(network: N, config: UdpConfig, random: Box<dyn Random>) -> Self {
         Self {
             network,
             config,
@@ -117,31 +74,24 @@ impl<N: Network> UdpDriver<N> {
             simulator: None,
             past: SocketStats::default(),
             next_number: 0,
+            deaf: false,
             now: Now::default(),
         }
     }
 
-    /// The join code that lets clients in, if that is what does.
-    pub fn join_code(&self) -> Option<&JoinCode> {
-        match &self.config.access {
-            Access::JoinCode(code) => Some(code),
-            Access::Tokens(_) => None,
-        }
-    }
-
     /// The settings. Those that concern how connections begin apply to the next one.
-    pub fn config(&self) -> &UdpConfig {
+    pub(super) fn config(&self) -> &UdpConfig {
         &self.config
     }
 
     /// For changing the settings. They apply to the next `listen` or `connect`; [`set_limits`](Self::set_limits) and
     /// [`keys_mut`](Self::keys_mut) change what is up already.
-    pub fn config_mut(&mut self) -> &mut UdpConfig {
+    pub(super) fn config_mut(&mut self) -> &mut UdpConfig {
         &mut self.config
     }
 
     /// Changes the limits in force while this driver listens, for new and old connections.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub(super) fn set_limits(&mut self, limits: Limits) {
         if let Some(listening) = &mut self.server {
             listening.server.set_limits(limits.clone());
         }
@@ -149,7 +99,7 @@ impl<N: Network> UdpDriver<N> {
     }
 
     /// The same for the connections that this driver made as a client.
-    pub fn set_client_limits(&mut self, limits: Limits) {
+    pub(super) fn set_client_limits(&mut self, limits: Limits) {
         for dialled in &mut self.clients {
             if let Stage::Up { client, .. } = &mut dialled.stage {
                 client.set_limits(limits.clone());
@@ -160,12 +110,12 @@ impl<N: Network> UdpDriver<N> {
 
     /// The keys of the server that is up, for rotation. The key ring in [`UdpConfig`] is where the next server starts
     /// from.
-    pub fn keys_mut(&mut self) -> Option<&mut netcode::KeyRing> {
+    pub(super) fn keys_mut(&mut self) -> Option<&mut netcode::KeyRing> {
         self.server.as_mut().map(|listening| listening.server.keys_mut())
     }
 
     /// What the sockets of this driver did and met, all together, since the driver was made.
-    pub fn socket_stats(&self) -> SocketStats {
+    pub(super) fn socket_stats(&self) -> SocketStats {
         let mut all = self.past;
         let server = self.server.iter().map(|listening| &listening.port);
         let clients = self.clients.iter().filter_map(|dialled| match &dialled.stage {
@@ -178,8 +128,17 @@ impl<N: Network> UdpDriver<N> {
         all
     }
 
+    pub(super) fn draw_seed(&mut self) -> u64 {
+        self.random.u64()
+    }
+
+    /// The simulated link, if there ever was one.
+    pub(super) fn simulator(&self) -> Option<&LinkSimulator> {
+        self.simulator.as_deref()
+    }
+
     /// The protocol machine of the server that is up, for figures that only it has.
-    pub fn server(&self) -> Option<&Server> {
+    pub(super) fn server(&self) -> Option<&Server> {
         self.server.as_ref().map(|listening| &listening.server)
     }
 
@@ -220,7 +179,7 @@ impl<N: Network> UdpDriver<N> {
 
     fn receive_as_server(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
         let budget = self.budget();
-        let Self { server: Some(Listening { port, server, .. }), simulator, .. } = self else { return };
+        let Self { server: Some(Listening { port, server, .. }), simulator, deaf, .. } = self else { return };
         let mut handle = |from: SocketAddr, datagram: &mut [u8], spent: bool| {
             if spent {
                 server.spend_on_strangers();
@@ -229,7 +188,9 @@ impl<N: Network> UdpDriver<N> {
             server.handle_datagram(now, from, datagram, sink);
             server.strangers() == strangers
         };
-        port.receive(now.mono, simulator.as_deref_mut(), budget, &mut handle);
+        if !*deaf {
+            port.receive(now.mono, simulator.as_deref_mut(), budget, &mut handle);
+        }
         if let Some(simulator) = simulator {
             simulator.incoming.poll(now.mono, &mut |route, datagram| {
                 if route.socket == port.number() {
@@ -268,7 +229,7 @@ fn send_last<S: super::DatagramSocket>(
     port.flush();
 }
 
-impl<N: Network> NetworkDriver for UdpDriver<N> {
+impl<N: Network> NetworkDriver for Engine<N> {
     fn scheme(&self) -> &'static str {
         Scheme::Udp.as_str()
     }
@@ -513,7 +474,7 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
     }
 }
 
-impl<N: Network> Drop for UdpDriver<N> {
+impl<N: Network> Drop for Engine<N> {
     fn drop(&mut self) {
         let now = self.now;
         let simulator = &mut self.simulator;
@@ -530,9 +491,9 @@ impl<N: Network> Drop for UdpDriver<N> {
     }
 }
 
-impl<N: Network> std::fmt::Debug for UdpDriver<N> {
+impl<N: Network> std::fmt::Debug for Engine<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UdpDriver").field("listening", &self.listening()).finish_non_exhaustive()
+        f.debug_struct("Engine").field("listening", &self.listening()).finish_non_exhaustive()
     }
 }
 

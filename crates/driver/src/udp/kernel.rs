@@ -1,4 +1,5 @@
-//! Batches on Linux: recvmmsg with GRO, sendmmsg with GSO, and the kernel's own count of what it dropped.
+//! Batches on Linux: recvmmsg with GRO, sendmmsg with GSO, the kernel's own count of what it dropped, and a wait that other
+//! threads can end.
 //!
 //! This is the only module of the project with `unsafe` code. Every unsafe block hands the kernel pointers to arrays
 //! that live in the calling frame or are borrowed for its length, together with their true sizes; nothing that the
@@ -6,10 +7,12 @@
 
 #![allow(unsafe_code)]
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::time::Duration;
 
 use socket2::Socket;
 
@@ -384,4 +387,51 @@ pub(super) fn allow_open_files(wanted: u64) -> Option<u64> {
         }
     }
     Some(limit.rlim_cur)
+}
+
+/// The most sockets that one thread waits for: a server's, or those of a client that parts and dials anew.
+const WAIT: usize = 16;
+
+/// Lets other threads end the wait of the one that waits for sockets: an eventfd.
+#[derive(Debug)]
+pub(super) struct Bell(File);
+
+impl Bell {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: the call takes no pointers.
+        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor has just been opened and nobody else has it.
+        Ok(Self(unsafe { File::from_raw_fd(descriptor) }))
+    }
+
+    /// Ends the wait that goes on, or else the next one.
+    pub(super) fn ring(&self) {
+        // It fails only where the bell has rung 2^64 times without being heard.
+        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+    }
+
+    /// Waits until the bell rings, something arrives at one of the sockets, or the time is over.
+    pub(super) fn wait<'s>(&self, sockets: impl Iterator<Item = &'s Socket>, time: Duration) {
+        let heard = |descriptor| libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+        let mut waiting = [heard(-1); 1 + WAIT];
+        let (bell, places) = waiting.split_first_mut().expect("it is not empty");
+        *bell = heard(self.0.as_raw_fd());
+        for (place, socket) in places.iter_mut().zip(sockets) {
+            *place = heard(socket.as_raw_fd());
+        }
+        let time = libc::timespec {
+            tv_sec: time.as_secs().min(3600) as libc::time_t,
+            // Below 10^9.
+            tv_nsec: time.subsec_nanos() as _,
+        };
+        // SAFETY: the array and the time outlive the call; the kernel looks past negative descriptors.
+        unsafe { libc::ppoll(waiting.as_mut_ptr(), waiting.len() as libc::nfds_t, &raw const time, std::ptr::null()) };
+        if waiting[0].revents != 0 {
+            // However often it rang, one reading silences it.
+            let _ = (&self.0).read(&mut [0; 8]);
+        }
+    }
 }

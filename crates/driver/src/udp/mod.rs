@@ -5,6 +5,9 @@
 //!                                        <---send---- [simulator] <-- outbox <-- poll_transmit
 //! ```
 //!
+//! All of it works either where it is called from, or on a thread of its own ([`IoMode`]); then messages travel between the
+//! two in arenas that are swapped whole.
+//!
 //! The socket shell makes no protocol decisions: it moves datagrams in batches, counts every error, and closes and
 //! repeats nothing because of one.
 
@@ -15,6 +18,7 @@ mod driver;
 mod kernel;
 mod memory;
 mod outbox;
+mod place;
 mod port;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
@@ -22,6 +26,7 @@ mod shell;
 #[cfg(target_os = "linux")]
 mod shield;
 mod socket;
+mod thread;
 
 /// Asks the operating system to let this process have `wanted` files open, every socket being one; returns how many it
 /// may have afterwards, which can be fewer. `None` where nobody knows. Of use to processes with very many drivers.
@@ -32,8 +37,8 @@ pub fn allow_open_files(wanted: u64) -> Option<u64> {
     return None.filter(|_: &u64| wanted > 0);
 }
 
-pub use config::{Access, DEFAULT_PROTOCOL_ID, UdpConfig};
-pub use driver::UdpDriver;
+pub use config::{Access, DEFAULT_PROTOCOL_ID, IoMode, UdpConfig};
 pub use memory::{MemoryNetwork, MemorySocket};
 pub use outbox::Outbox;
+pub use place::UdpDriver;
 pub use socket::{Batch, BufferSizes, DatagramSocket, Network, OsNetwork, SocketStats, UdpSocket};

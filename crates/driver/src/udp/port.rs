@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use netstream_transport::{Mono, Transmit};
+use socket2::Socket;
 
 use super::outbox::{Outbox, ROOM};
-use super::socket::{DatagramSocket, SocketStats};
+use super::socket::{DatagramSocket, SocketStats, UdpSocket};
 use crate::link::{LinkSimulator, Route};
 
 /// The most datagrams that one update takes in. Four for each of the most connections that a server may have.
@@ -150,6 +151,16 @@ impl<S: DatagramSocket> Port<S> {
             self.outbox.commit(to, at);
         }
         false
+    }
+
+    /// Whether the socket did not take everything.
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// What a thread can wait for.
+    pub(super) fn handle(&self) -> Option<&Socket> {
+        self.socket.system().map(UdpSocket::handle)
     }
 
     pub(super) fn number(&self) -> u64 {

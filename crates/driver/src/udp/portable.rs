@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::Socket;
@@ -84,5 +86,55 @@ impl Batched {
     /// The system does not tell how much waits, so it may be a lot.
     pub(super) fn is_crowded(&self, _socket: &Socket) -> bool {
         true
+    }
+}
+
+/// How often sockets are looked at where nothing tells that something has arrived.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Lets other threads end the wait of the one that waits for sockets. The standard library cannot wait for both, so that
+/// the sockets are looked at every millisecond.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: Mutex<bool>,
+    heard: Condvar,
+}
+
+impl Bell {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self::default())
+    }
+
+    /// Ends the wait that goes on, or else the next one.
+    pub(super) fn ring(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.heard.notify_one();
+    }
+
+    /// Waits until the bell rings, something may have arrived at one of the sockets, or the time is over.
+    pub(super) fn wait<'s>(&self, mut sockets: impl Iterator<Item = &'s Socket>, time: Duration) {
+        let time = if sockets.next().is_some() { time.min(LOOK) } else { time };
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.heard.wait_timeout_while(rung, time, |rung| !*rung);
+        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *rung = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bell_is_heard_whether_it_rings_before_the_wait_or_during_it() {
+        let bell = Bell::new().unwrap();
+        let forever = Duration::from_secs(3600);
+        bell.ring();
+        bell.wait(std::iter::empty(), forever);
+        std::thread::scope(|scope| {
+            scope.spawn(|| bell.wait(std::iter::empty(), forever));
+            bell.ring();
+        });
+        bell.wait(std::iter::empty(), Duration::ZERO);
     }
 }

@@ -51,6 +51,12 @@ pub trait DatagramSocket: Send + Sync + 'static {
     /// that cannot does nothing.
     fn shield(&mut self, _up: bool) {}
 
+    /// The operating system's socket behind this one, for a thread that waits for what arrives; `None` where there is
+    /// none.
+    fn system(&self) -> Option<&UdpSocket> {
+        None
+    }
+
     /// What happened so far.
     fn stats(&self) -> SocketStats;
 }
@@ -239,6 +245,11 @@ impl UdpSocket {
     fn shielded(&self, dropped: u64) -> u64 {
         self.shielded_from.map_or(0, |from| dropped.saturating_sub(from))
     }
+
+    /// What the kernel is asked to wait for.
+    pub(super) fn handle(&self) -> &Socket {
+        &self.socket
+    }
 }
 
 impl DatagramSocket for UdpSocket {
@@ -274,6 +285,10 @@ impl DatagramSocket for UdpSocket {
         let dropped = self.batched.dropped(&self.socket);
         self.stats.shielded += self.shielded(dropped);
         self.shielded_from = self.batched.shield(&self.socket, up).is_ok_and(|()| up).then_some(dropped);
+    }
+
+    fn system(&self) -> Option<&UdpSocket> {
+        Some(self)
     }
 
     fn stats(&self) -> SocketStats {

@@ -18,6 +18,8 @@ pub(crate) struct Setup {
     pub(crate) server: Peer,
     pub(crate) client: Peer,
     pub(crate) clock: ManualClock,
+    /// How long a tick really takes, where a driver has a thread of its own and lives by the machine's clock.
+    pub(crate) pause: Duration,
     /// What the server is to listen at.
     pub(crate) listen: Endpoint,
     /// What lets a client in.
@@ -119,6 +121,7 @@ impl Setup {
 
     /// One tick: time passes, the server updates, the client updates.
     pub(crate) fn step(&mut self) {
+        std::thread::sleep(self.pause);
         let now = self.clock.advance(TICK);
         self.server.update(now);
         self.client.update(now);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use netstream_driver::link::{LinkProfile, Simulated};
 use netstream_driver::transport::SeededRandom;
-use netstream_driver::udp::{MemoryNetwork, Network, OsNetwork, UdpConfig};
+use netstream_driver::udp::{IoMode, MemoryNetwork, Network, OsNetwork, UdpConfig};
 use netstream_driver::{Credentials, IpcDriver, IpcHub, ManualClock, NetworkDriver, UdpDriver};
 
-use crate::harness::{Peer, Setup};
+use crate::harness::{Peer, Setup, TICK};
 
 /// A fifth of everything is lost, some of it arrives twice or late.
 const LOSSY: LinkProfile = LinkProfile {
@@ -49,12 +49,26 @@ pub(crate) fn udp_loopback_lossy() -> Setup {
     udp(OsNetwork, LOSSY)
 }
 
+pub(crate) fn udp_thread() -> Setup {
+    threaded(LinkProfile::PERFECT)
+}
+
+pub(crate) fn udp_thread_lossy() -> Setup {
+    threaded(LOSSY)
+}
+
+/// Real time passes too, at the same pace: the threads live by it.
+fn threaded(profile: LinkProfile) -> Setup {
+    Setup { pause: TICK, ..udp_with(OsNetwork, profile, IoMode::Thread) }
+}
+
 fn in_process(mut wrap: impl FnMut(IpcDriver) -> Box<dyn NetworkDriver> + 'static) -> Setup {
     let hub = IpcHub::new();
     Setup {
         server: Peer::new(wrap(IpcDriver::new(&hub))),
         client: Peer::new(wrap(IpcDriver::new(&hub))),
         clock: ManualClock::new(),
+        pause: Duration::ZERO,
         listen: "ipc://here".parse().expect("an endpoint"),
         credentials: Credentials::None,
         make_client: Box::new(move || wrap(IpcDriver::new(&hub))),
@@ -63,11 +77,16 @@ fn in_process(mut wrap: impl FnMut(IpcDriver) -> Box<dyn NetworkDriver> + 'stati
 
 /// The time between two packets is virtual, on real sockets too: what is sent on loopback can be received at once.
 fn udp<N: Network>(network: N, profile: LinkProfile) -> Setup {
+    udp_with(network, profile, IoMode::Inline)
+}
+
+fn udp_with<N: Network>(network: N, profile: LinkProfile, io: IoMode) -> Setup {
     let mut seed = 0;
     let mut make = move || {
         seed += 1;
         let mut random = SeededRandom::new(seed);
-        let config = UdpConfig::new(&mut random);
+        let mut config = UdpConfig::new(&mut random);
+        config.io = io;
         UdpDriver::on(network.clone(), config, Box::new(random))
     };
     let server = make();
@@ -80,6 +99,7 @@ fn udp<N: Network>(network: N, profile: LinkProfile) -> Setup {
         server: Peer::new(Box::new(server)),
         client: Peer::new(make_client()),
         clock: ManualClock::new(),
+        pause: Duration::ZERO,
         listen: "udp://127.0.0.1:0".parse().expect("an endpoint"),
         credentials: Credentials::JoinCode(code),
         make_client: Box::new(make_client),

@@ -266,7 +266,12 @@ pub(crate) fn a_client_can_give_up_at_once(setup: &mut Setup) {
     for _ in 0..120 {
         setup.step();
     }
-    assert_eq!(setup.server.log, []);
+    match setup.server.log[..] {
+        [] => {}
+        // Who works while nobody calls may have got in before it was told to leave.
+        [Report::Accepted(id, ..), Report::Disconnected(end, _)] if id == end && !setup.pause.is_zero() => {}
+        _ => panic!("{:?}", setup.server.log),
+    }
 }
 
 pub(crate) fn two_clients_are_never_confused(setup: &mut Setup) {

@@ -9,7 +9,7 @@ use super::super::DatagramSocket;
 use super::super::dial::{Answer, Dial, StartFailure};
 use super::super::port::Port;
 use super::super::socket::{Network, SocketStats};
-use super::{UdpDriver, send_last};
+use super::{Engine, send_last};
 use crate::link::LinkSimulator;
 
 /// How long a host name may take to be looked up.
@@ -31,14 +31,14 @@ pub(super) enum Stage<S> {
     Up { port: Port<S>, client: Box<Client> },
 }
 
-impl<N: Network> UdpDriver<N> {
+impl<N: Network> Engine<N> {
     pub(super) fn receive_as_client(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
         let budget = self.budget();
         for index in 0..self.clients.len() {
             self.resolved(now, index);
         }
-        let Self { clients, simulator, .. } = self;
-        for dialled in clients.iter_mut() {
+        let Self { clients, simulator, deaf, .. } = self;
+        for dialled in clients.iter_mut().filter(|_| !*deaf) {
             let Stage::Up { port, client } = &mut dialled.stage else { continue };
             port.receive(now.mono, simulator.as_deref_mut(), budget, &mut |from, datagram, _| {
                 client.handle_datagram(now, from, datagram, sink);
