@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 use netstream::GameProtocol;
+use netstream::driver::udp::IoMode;
 use netstream::driver::{Endpoint, Scheme};
 use netstream::transport::netcode::JoinCode;
 
@@ -37,6 +38,7 @@ pub(crate) struct DemoArgs {
     pub(crate) loss: f32,
     pub(crate) rate: f64,
     pub(crate) seed: u64,
+    pub(crate) io: IoMode,
     /// Further drivers come, change and go.
     pub(crate) chaos: bool,
     pub(crate) json: bool,
@@ -46,7 +48,8 @@ impl Default for DemoArgs {
     /// `netstream` without arguments.
     fn default() -> Self {
         let drivers = vec![Scheme::Udp, Scheme::Ipc];
-        Self { clients: 8, drivers, duration: None, loss: 0.05, rate: 30.0, seed: 1, chaos: false, json: false }
+        let io = IoMode::Inline;
+        Self { clients: 8, drivers, duration: None, loss: 0.05, rate: 30.0, seed: 1, io, chaos: false, json: false }
     }
 }
 
@@ -164,6 +167,7 @@ fn demo(mut arguments: Arguments) -> Result<Command, Early> {
             "loss" => args.loss = arguments.value("loss", units::share)?,
             "rate" => args.rate = arguments.value("rate", units::rate)?,
             "seed" => args.seed = arguments.value("seed", units::seed)?,
+            "io" => args.io = arguments.value("io", units::io_mode)?,
             "chaos" => args.chaos = true,
             "json" => args.json = true,
             _ => return Err(arguments.unknown(&option).into()),
@@ -198,6 +202,7 @@ fn serve(mut arguments: Arguments) -> Result<Command, Early> {
             "require-approval" => password = Some(arguments.text("require-approval")?),
             "protocol" => protocol = arguments.value("protocol", game)?,
             "idle-timeout" => udp.idle_timeout = Some(arguments.value("idle-timeout", idle_timeout)?),
+            "io" => udp.io = arguments.value("io", units::io_mode)?,
             "max-connections" => udp.connections = Some(arguments.value("max-connections", units::count)?),
             "tick-rate" => tick_rate = arguments.value("tick-rate", units::rate)?,
             "rate" => rate = arguments.value("rate", units::rate)?,
@@ -453,13 +458,14 @@ mod tests {
 
     #[test]
     fn the_demo_reads_its_options() {
-        let Ok(Command::Demo(args)) =
-            parsed("demo --clients 3 --drivers ipc --duration 500ms --loss 5% --seed=7 --rate 60 --chaos --json")
-        else {
+        let Ok(Command::Demo(args)) = parsed(
+            "demo --clients 3 --drivers ipc --duration 500ms --loss 5% --seed=7 --rate 60 --io thread --chaos --json",
+        ) else {
             panic!("not taken");
         };
         assert_eq!((args.clients, args.drivers, args.seed), (3, vec![Scheme::Ipc], 7));
         assert_eq!((args.loss, args.rate, args.chaos, args.json), (0.05, 60.0, true, true));
+        assert_eq!(args.io, IoMode::Thread);
     }
 
     #[test]
@@ -496,6 +502,7 @@ mod tests {
             ("demo --drivers pigeon", "\"pigeon\" is not a driver"),
             ("demo --duration 10", "write e.g. 10s"),
             ("demo --loss 200%", "write e.g. 5%"),
+            ("serve --io fibre", "write inline or thread"),
             ("serve --listen 127.0.0.1:7979", "write udp://127.0.0.1:7979"),
             ("serve --listen tcp://127.0.0.1:7979", "tcp"),
             ("serve --listen ipc://here", "one process"),

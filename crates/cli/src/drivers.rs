@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netstream::driver::udp::{Access, UdpConfig, UdpDriver};
+use netstream::driver::udp::{Access, IoMode, UdpConfig, UdpDriver};
 use netstream::driver::{Endpoint, NetworkDriver, OsRandom, Scheme};
 use netstream::transport::netcode::JoinCode;
 
@@ -15,12 +15,15 @@ pub(crate) struct UdpSettings {
     pub(crate) idle_timeout: Option<Duration>,
     /// Connections that a server takes; the library's default where `None`.
     pub(crate) connections: Option<usize>,
+    /// Which thread works the sockets.
+    pub(crate) io: IoMode,
 }
 
 impl UdpSettings {
     fn config(&self) -> UdpConfig {
         let mut config = UdpConfig::new(&mut OsRandom);
         config.limits.idle_timeout = self.idle_timeout.unwrap_or(config.limits.idle_timeout);
+        config.io = self.io;
         config.client_limits.idle_timeout = config.limits.idle_timeout;
         if let Some(connections) = self.connections {
             let limits = &mut config.limits;

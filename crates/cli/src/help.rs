@@ -50,6 +50,8 @@ Usage: netstream demo [OPTIONS]
   --duration TIME     how long, e.g. 10s, 500ms, 2m, or forever, which is until Ctrl-C [10s]
   --loss SHARE        how much is lost in each direction, e.g. 5% or 0.05 [5%]
   --rate HZ           commands and snapshots per second [30]
+  --io MODE           who works the UDP sockets: inline, which is each World's own thread, or thread, one more per
+                      driver, so that acks and keep-alives do not wait for a frame [inline]
   --seed N            what all dice start from [1]
   --chaos             meanwhile further drivers are added, stopped, drained, changed, reset and removed under clients
                       of their own; the other clients must not notice. Goes on until each was done at least once
@@ -70,6 +72,8 @@ Usage: netstream serve [OPTIONS]
   --protocol NAME:VERSION      the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME          silence after which a connection ends [10s]
   --max-connections N          connections of each listener, up to 16384 [256]
+  --io MODE                    who works the sockets: inline, which is the World's own thread, or thread, one more per
+                               listener, so that acks and keep-alives do not wait for a frame [inline]
   --tick-rate HZ               updates of the World per second [60]
   --rate HZ                    snapshots per second for each client, not to all with the same update [30]
   --size BYTES                 bytes of a snapshot [12 for each player, up to 64 of them]

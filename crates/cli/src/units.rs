@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use netstream::driver::udp::IoMode;
+
 /// `10s`, `500ms`, `2m`, `1.5h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration; write e.g. 10s, 500ms or 2m");
@@ -64,6 +66,15 @@ pub(crate) fn ramp(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).trim_end().parse::<f64>();
     let number = number.ok().filter(|number| (0.1..=10_000.0).contains(number));
     number.ok_or_else(|| format!("{text:?} is not a number from 0.1 to 10000 per second; write e.g. 500"))
+}
+
+/// `inline` or `thread`.
+pub(crate) fn io_mode(text: &str) -> Result<IoMode, String> {
+    match text {
+        "inline" => Ok(IoMode::Inline),
+        "thread" => Ok(IoMode::Thread),
+        _ => Err(format!("{text:?} is not a way to work the sockets; write inline or thread")),
+    }
 }
 
 /// Any whole number of 64 bits.

@@ -10,6 +10,9 @@
 //! exit code is 0 if the flood adds at most 1 ms to the 99th percentile of the work of the ticks that come on time (who is
 //! woken up late has more to do), nobody is lost and everybody gets in.
 //!
+//! With `thread` as the last argument the server's driver works on a thread of its own, and the work of a tick is what is
+//! left to the World.
+//!
 //! The players run on a thread of their own, the flood is a process: a copy of this program. Garbage comes from 64
 //! addresses (on Linux) and is of four kinds in equal shares: noise, headers of packets that fit, connection requests
 //! with random tokens, and datagrams of 0 to 20 bytes. With `fitting` it is only the second and the third: what no filter
@@ -25,8 +28,8 @@ use std::time::{Duration, Instant};
 use cpu_time::ThreadTime;
 use netstream_driver::transport::netcode::JoinCode;
 use netstream_driver::transport::{ChannelId, ConnectionId, Incoming, Random, SeededRandom};
-use netstream_driver::udp::{BufferSizes, DatagramSocket, Outbox, UdpSocket};
-use netstream_driver::{Clock, Credentials, Endpoint, NetworkDriver, SystemClock, UdpDriver};
+use netstream_driver::udp::{BufferSizes, DatagramSocket, IoMode, Outbox, UdpConfig, UdpSocket};
+use netstream_driver::{Clock, Credentials, Endpoint, NetworkDriver, OsRandom, SystemClock, UdpDriver};
 
 const TICK: Duration = Duration::from_nanos(1_000_000_000 / 60);
 
@@ -129,7 +132,11 @@ struct Figures {
 
 impl Server {
     fn new() -> Self {
-        let (mut driver, clock) = (UdpDriver::new(), SystemClock::new());
+        let mut config = UdpConfig::new(&mut OsRandom);
+        if std::env::args().any(|argument| argument == "thread") {
+            config.io = IoMode::Thread;
+        }
+        let (mut driver, clock) = (UdpDriver::with_config(config), SystemClock::new());
         let endpoint = driver.listen(clock.now(), &"udp://127.0.0.1:0".parse().expect("valid")).expect("loopback");
         let code = driver.join_code().expect("the default").clone();
         let address = (Ipv4Addr::LOCALHOST, endpoint.port().expect("a bound port")).into();

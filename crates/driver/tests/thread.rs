@@ -148,7 +148,7 @@ fn messages_arrive_in_order_through_full_queues() {
         config.limits.inbound_byte_burst = u32::MAX;
         config.limits.inbound_packets = u32::MAX;
         config.limits.inbound_packet_burst = u32::MAX;
-        config.client_link.bandwidth = None;
+        config.client_limits.bandwidth = None;
     };
     let mut pair = Pair::new(fast, fast);
     let (_, client) = pair.connected();
@@ -195,7 +195,7 @@ fn a_world_that_fetches_nothing_costs_a_bounded_amount_of_memory() {
         config.limits.inbound_byte_burst = u32::MAX;
         config.limits.inbound_packets = u32::MAX;
         config.limits.inbound_packet_burst = u32::MAX;
-        config.client_link.bandwidth = None;
+        config.client_limits.bandwidth = None;
     };
     let mut pair = Pair::new(open, open);
     let (_, client) = pair.connected();

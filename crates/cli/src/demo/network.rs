@@ -44,7 +44,7 @@ impl Network {
         Self {
             hub: IpcHub::new(),
             code: secrets::new_join_code(),
-            udp: UdpSettings { connections: Some(connections), ..UdpSettings::default() },
+            udp: UdpSettings { connections: Some(connections), io: args.io, ..UdpSettings::default() },
             connections,
             profile: LinkProfile { loss: args.loss, ..LinkProfile::PERFECT },
             seed: args.seed,
