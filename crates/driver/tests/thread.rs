@@ -223,6 +223,52 @@ fn a_world_that_fetches_nothing_costs_a_bounded_amount_of_memory() {
 }
 
 #[test]
+fn what_is_reliable_waits_at_the_sender_while_a_world_fetches_nothing() {
+    const COUNT: u32 = 10_000;
+    let open = |config: &mut UdpConfig| {
+        config.limits.inbound_bytes = u32::MAX;
+        config.limits.inbound_byte_burst = u32::MAX;
+        config.limits.inbound_packets = u32::MAX;
+        config.limits.inbound_packet_burst = u32::MAX;
+        config.client_limits.bandwidth = None;
+        config.client_limits.slow_consumer = PATIENCE;
+    };
+    let mut pair = Pair::new(open, open);
+    let (_, client) = pair.connected();
+    let (mut sent, mut refused, start) = (0, 0, Instant::now());
+    let send = |pair: &mut Pair, sent: &mut u32| {
+        while *sent < COUNT {
+            if pair.client.send(client, ChannelId::RELIABLE, &sent.to_le_bytes().repeat(1000)).is_err() {
+                return false;
+            }
+            *sent += 1;
+        }
+        true
+    };
+    // 40 MB are more than any bound; half a second without a byte of progress is not a matter of speed.
+    while refused < 250 && !send(&mut pair, &mut sent) {
+        let before = sent;
+        std::thread::sleep(Duration::from_millis(2));
+        pair.client.update();
+        send(&mut pair, &mut sent);
+        refused = if sent == before { refused + 1 } else { 0 };
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert!((4000..9000).contains(&sent), "{sent} were taken");
+    while pair.server.messages.len() < COUNT as usize {
+        assert!(start.elapsed() < PATIENCE, "{} arrived", pair.server.messages.len());
+        send(&mut pair, &mut sent);
+        pair.client.update();
+        pair.server.update();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for (number, (_, message)) in (0..COUNT).zip(&pair.server.messages) {
+        assert!(message.chunks(4).all(|chunk| chunk == number.to_le_bytes()));
+    }
+    assert_eq!((pair.server.ended.len(), pair.client.ended.len()), (0, 0));
+}
+
+#[test]
 fn a_driver_can_be_dropped_in_any_state() {
     drop(Peer::new(IoMode::Thread, default));
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use netstream_transport::Mono;
+use netstream_transport::{ConnectionId, Incoming, Mono, Now};
 use socket2::Socket;
 
-use super::client::Stage;
+use super::client::{Dialled, Stage};
 use super::{Engine, Listening};
 use crate::udp::socket::Network;
 
@@ -45,5 +45,23 @@ impl<N: Network> Engine<N> {
     /// Leaves everything that has arrived in the kernel from now on, or takes it in again.
     pub(in crate::udp) fn set_deaf(&mut self, deaf: bool) {
         self.deaf = deaf;
+    }
+
+    /// The caller takes no reliable messages of a connection for now; see [`Server::pause`](netstream_transport::Server::pause).
+    pub(in crate::udp) fn pause(&mut self, connection: ConnectionId) {
+        if let Some(listening) = &mut self.server {
+            listening.server.pause(connection);
+        } else if let Some(Dialled { stage: Stage::Up { client, .. }, .. }) = self.client_mut(connection) {
+            client.pause();
+        }
+    }
+
+    /// The caller takes them again: what was kept is reported.
+    pub(in crate::udp) fn resume(&mut self, now: Now, connection: ConnectionId, sink: &mut dyn FnMut(Incoming<'_>)) {
+        if let Some(listening) = &mut self.server {
+            listening.server.resume(now, connection, sink);
+        } else if let Some(Dialled { stage: Stage::Up { client, .. }, .. }) = self.client_mut(connection) {
+            client.resume(now, sink);
+        }
     }
 }

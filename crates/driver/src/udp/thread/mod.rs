@@ -13,8 +13,9 @@
 //!
 //! Everything is bounded. Towards the thread: per connection and reliable channel as much as the channel's own queue holds,
 //! then `QueueFull`; of unreliable messages [`DROP_ABOVE`], then they are dropped and counted. Towards the caller: above
-//! [`DROP_ABOVE`] unreliable messages are dropped and counted; above [`STOP_ABOVE`] nothing is taken from the socket any
-//! more, so that peers get no acks for what is reliable, and end the connection as that of a slow consumer if it lasts.
+//! [`DROP_ABOVE`] unreliable messages are dropped and counted; above [`PAUSE_ABOVE`] reliable ones stay in the protocol, as
+//! far as the receive windows reach, so that peers' queues fill and they see a slow consumer if it lasts; above
+//! [`STOP_ABOVE`], which only comings and goings can reach, nothing is taken from the socket any more.
 
 mod caller;
 mod connections;
@@ -31,8 +32,11 @@ use netstream_transport::channel::ChannelConfig;
 /// driver without a thread.
 const DROP_ABOVE: usize = 8 << 20;
 
+/// Above this many bytes that the caller does not fetch reliable messages are not taken from the protocol.
+const PAUSE_ABOVE: usize = 2 * DROP_ABOVE;
+
 /// Above this many bytes that the caller does not fetch nothing more is received.
-const STOP_ABOVE: usize = 2 * DROP_ABOVE;
+const STOP_ABOVE: usize = 4 * DROP_ABOVE;
 
 /// What a reliable message counts for, as in the queue of its channel.
 fn charge(len: usize) -> usize {

@@ -10,6 +10,8 @@ use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Identity, I
 pub(super) struct Inbox {
     bytes: Vec<u8>,
     news: Vec<News>,
+    /// How many of them are beginnings or ends, which have memory of their own.
+    boxed: usize,
 }
 
 /// What [`Incoming`] says, without what it borrows, and what became of what was sent.
@@ -37,11 +39,15 @@ pub(super) enum Event<'a> {
     Taken { connection: ConnectionId, channel: ChannelId, charged: usize },
 }
 
-/// What an event that is no message counts for among the bytes.
+/// What each entry counts for among the bytes.
 const NEWS_COST: usize = 64;
+
+/// What the beginning or end of a connection counts for beyond that: an identity has 264 bytes, a reason's text 128.
+const BOXED_COST: usize = 448;
 
 impl Inbox {
     pub(super) fn push(&mut self, incoming: Incoming<'_>) {
+        self.boxed += usize::from(matches!(incoming, Incoming::Accepted { .. } | Incoming::Disconnected { .. }));
         self.news.push(match incoming {
             Incoming::Message { connection, channel, bytes } => {
                 self.bytes.extend_from_slice(bytes);
@@ -67,7 +73,7 @@ impl Inbox {
 
     /// How much waits, in bytes.
     pub(super) fn load(&self) -> usize {
-        self.bytes.len() + self.news.len() * NEWS_COST
+        self.bytes.len() + self.news.len() * NEWS_COST + self.boxed * BOXED_COST
     }
 
     /// Moves everything behind what waits in `other`.
@@ -77,13 +83,16 @@ impl Inbox {
         } else {
             other.bytes.extend_from_slice(&self.bytes);
             other.news.append(&mut self.news);
+            other.boxed += self.boxed;
         }
+        self.boxed = 0;
         // Whoever read the other may have been cut short.
         self.bytes.clear();
     }
 
     /// Hands everything out in order and forgets it.
     pub(super) fn drain(&mut self, each: &mut dyn FnMut(Event<'_>)) {
+        self.boxed = 0;
         let mut rest = self.bytes.as_slice();
         for news in self.news.drain(..) {
             each(match &news {
@@ -237,7 +246,7 @@ mod tests {
         let reason = DisconnectReason::local(DisconnectCode::Kicked);
         there.push(Incoming::Disconnected { connection: ID, reason });
         there.move_into(&mut here);
-        assert_eq!((there.load(), here.load()), (0, 6 + 6 * NEWS_COST));
+        assert_eq!((there.load(), here.load()), (0, 6 + 6 * NEWS_COST + 2 * BOXED_COST));
         assert_eq!(read(&mut here), ["in", "one", "", "7", "two", "Kicked"]);
         assert_eq!((here.load(), read(&mut here).len()), (0, 0));
     }

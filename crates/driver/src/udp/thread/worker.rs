@@ -9,7 +9,7 @@ use netstream_transport::{ChannelId, ConnectionId, Incoming, Mono, Now};
 use super::held::{Handed, Held};
 use super::queue::{Inbox, Order, Orders, Parting};
 use super::shared::{Call, Figures, Shared};
-use super::{DROP_ABOVE, STOP_ABOVE};
+use super::{DROP_ABOVE, PAUSE_ABOVE, STOP_ABOVE};
 use crate::link::Direction;
 use crate::udp::driver::Engine;
 use crate::udp::socket::Network;
@@ -34,42 +34,79 @@ pub(super) struct Worker<N: Network> {
     engine: Engine<N>,
     shared: Arc<Shared<N>>,
     clock: SystemClock,
-    channels: ChannelTable,
     orders: Orders,
     calls: Vec<Call<N>>,
-    inbox: Inbox,
-    held: Held,
+    intake: Intake,
     /// Connections that end once what is held of them has left, at the latest then.
     partings: Vec<(Parting, Mono)>,
-    /// Those that have begun and not ended.
-    connections: Vec<ConnectionId>,
+    /// Connections whose reliable messages wait in the protocol, because the caller fetches nothing.
+    paused: Vec<ConnectionId>,
     figures: Figures,
-    figures_due: Mono,
-    /// What waits for the caller, in bytes.
-    waiting: usize,
-    unreliable_dropped: u64,
     rounds: u64,
     /// When the latest of the rounds that were within the pace is paid off.
     paced_until: Instant,
 }
 
+/// Where everything that the driver reports goes.
+struct Intake {
+    channels: ChannelTable,
+    inbox: Inbox,
+    held: Held,
+    /// Those that have begun and not ended.
+    connections: Vec<ConnectionId>,
+    /// What waits for the caller besides `inbox`, in bytes.
+    waiting: usize,
+    unreliable_dropped: u64,
+    figures_due: Mono,
+}
+
+impl Intake {
+    fn take(&mut self, incoming: Incoming<'_>) {
+        match &incoming {
+            Incoming::Message { channel, .. } => {
+                if self.load() > DROP_ABOVE && !is_reliable(&self.channels, *channel) {
+                    self.unreliable_dropped += 1;
+                    return;
+                }
+            }
+            Incoming::Accepted { connection, .. } | Incoming::Connected { connection } => {
+                self.connections.push(*connection);
+                self.figures_due = Mono::ZERO;
+            }
+            Incoming::Disconnected { connection, .. } => {
+                self.connections.retain(|other| other != connection);
+                self.held.forget(*connection);
+            }
+        }
+        self.inbox.push(incoming);
+    }
+
+    fn load(&self) -> usize {
+        self.waiting + self.inbox.load()
+    }
+}
+
 impl<N: Network> Worker<N> {
     pub(super) fn new(engine: Engine<N>, shared: Arc<Shared<N>>) -> Self {
-        Self {
+        let intake = Intake {
             channels: engine.channels().clone(),
+            inbox: Inbox::default(),
+            held: Held::default(),
+            connections: Vec::new(),
+            waiting: 0,
+            unreliable_dropped: 0,
+            figures_due: Mono::ZERO,
+        };
+        Self {
             engine,
             shared,
             clock: SystemClock::new(),
             orders: Orders::default(),
             calls: Vec::new(),
-            inbox: Inbox::default(),
-            held: Held::default(),
+            intake,
             partings: Vec::new(),
-            connections: Vec::new(),
+            paused: Vec::new(),
             figures: Figures::default(),
-            figures_due: Mono::ZERO,
-            waiting: 0,
-            unreliable_dropped: 0,
             rounds: 0,
             paced_until: Instant::now(),
         }
@@ -81,7 +118,8 @@ impl<N: Network> Worker<N> {
             let quit = self.take_orders();
             let now = self.clock.now();
             self.obey(now);
-            self.receive(now);
+            let Self { engine, intake, .. } = &mut *self;
+            engine.receive(now, &mut |incoming| intake.take(incoming));
             self.hand_on(now, quit);
             self.engine.flush(now);
             self.rounds += 1;
@@ -104,7 +142,7 @@ impl<N: Network> Worker<N> {
     }
 
     fn obey(&mut self, now: Now) {
-        let Self { engine, channels, orders, held, inbox, partings, .. } = self;
+        let Self { engine, orders, partings, intake: Intake { channels, held, inbox, .. }, .. } = self;
         orders.drain(&mut |order| match order {
             Order::Send { connection, channel, message } => {
                 let charged = super::charge(message.len());
@@ -132,33 +170,9 @@ impl<N: Network> Worker<N> {
         }
     }
 
-    fn receive(&mut self, now: Now) {
-        let Self { engine, channels, inbox, connections, held, waiting, unreliable_dropped, figures_due, .. } = self;
-        let load = *waiting;
-        engine.receive(now, &mut |incoming| {
-            match &incoming {
-                Incoming::Message { channel, .. } => {
-                    if !is_reliable(channels, *channel) && load + inbox.load() > DROP_ABOVE {
-                        *unreliable_dropped += 1;
-                        return;
-                    }
-                }
-                Incoming::Accepted { connection, .. } | Incoming::Connected { connection } => {
-                    connections.push(*connection);
-                    *figures_due = Mono::ZERO;
-                }
-                Incoming::Disconnected { connection, .. } => {
-                    connections.retain(|other| other != connection);
-                    held.forget(*connection);
-                }
-            }
-            inbox.push(incoming);
-        });
-    }
-
     /// Gives the driver what it had no room for, and ends the connections for which that was the last.
     fn hand_on(&mut self, now: Now, quit: bool) {
-        let Self { engine, held, inbox, partings, .. } = self;
+        let Self { engine, partings, intake: Intake { held, inbox, .. }, .. } = self;
         held.offer(&mut |connection, channel, message| match engine.send(now, connection, channel, message) {
             Err(SendError::QueueFull) => Handed::Full,
             Ok(()) | Err(_) => {
@@ -178,24 +192,40 @@ impl<N: Network> Worker<N> {
     }
 
     fn publish(&mut self, now: Now) {
-        let refresh = now.mono >= self.figures_due;
-        if refresh && !self.figures.fresh {
+        if now.mono >= self.intake.figures_due && !self.figures.fresh {
             self.gather_figures();
-            self.figures_due = now.mono + FIGURES_EVERY;
+            self.intake.figures_due = now.mono + FIGURES_EVERY;
         }
         let mut state = self.shared.lock();
-        self.inbox.move_into(&mut state.inbox);
+        self.intake.inbox.move_into(&mut state.inbox);
+        self.intake.waiting = state.inbox.load();
         state.idle = self.engine.is_idle() && self.partings.is_empty();
-        self.waiting = state.inbox.load();
         if self.figures.fresh && !state.figures.fresh {
             std::mem::swap(&mut state.figures, &mut self.figures);
         }
         drop(state);
-        self.engine.set_deaf(self.waiting > STOP_ABOVE);
+        self.hold_back(now);
+    }
+
+    /// Keeps what waits for the caller within its bounds.
+    fn hold_back(&mut self, now: Now) {
+        let Self { engine, intake, paused, .. } = self;
+        engine.set_deaf(intake.waiting > STOP_ABOVE);
+        if intake.waiting > PAUSE_ABOVE {
+            intake.connections.iter().for_each(|connection| engine.pause(*connection));
+            paused.clone_from(&intake.connections);
+        }
+        // One by one: each may have a whole receive window to tell.
+        while intake.load() <= PAUSE_ABOVE
+            && let Some(connection) = paused.pop()
+        {
+            engine.resume(now, connection, &mut |incoming| intake.take(incoming));
+        }
     }
 
     fn gather_figures(&mut self) {
-        let Self { engine, figures, connections, .. } = self;
+        let Self { engine, figures, intake: Intake { connections, unreliable_dropped, waiting, .. }, rounds, .. } =
+            self;
         figures.fresh = true;
         figures.connections.clear();
         for connection in connections.iter() {
@@ -203,9 +233,9 @@ impl<N: Network> Worker<N> {
         }
         figures.metrics.clear();
         engine.metrics(&mut |name, value| figures.metrics.push((name, value)));
-        figures.metrics.push(("thread_rounds_total", self.rounds));
-        figures.metrics.push(("thread_unreliable_dropped_total", self.unreliable_dropped));
-        figures.metrics.push(("thread_waiting_bytes", self.waiting as u64));
+        figures.metrics.push(("thread_rounds_total", *rounds));
+        figures.metrics.push(("thread_unreliable_dropped_total", *unreliable_dropped));
+        figures.metrics.push(("thread_waiting_bytes", *waiting as u64));
         figures.socket = engine.socket_stats();
         if let Some(simulator) = engine.simulator() {
             figures.link = Direction::BOTH.map(|direction| simulator.stats(direction));
@@ -223,8 +253,9 @@ impl<N: Network> Worker<N> {
         }
         let now = self.clock.now().mono;
         let due = self.engine.next_due().map_or(LONGEST_SLEEP, |due| due.since(now).max(SHORTEST_SLEEP));
-        let due = if self.held.is_empty() && self.partings.is_empty() { due } else { due.min(ROUND) };
-        let due = if self.waiting > STOP_ABOVE { due.min(ROUND * 10) } else { due };
+        // Nobody tells when there is room again.
+        let waits = !(self.intake.held.is_empty() && self.partings.is_empty() && self.paused.is_empty());
+        let due = if waits || self.intake.waiting > STOP_ABOVE { due.min(ROUND) } else { due };
         self.shared.sleep(self.engine.handles(), due.min(LONGEST_SLEEP));
     }
 }
