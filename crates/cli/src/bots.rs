@@ -8,6 +8,7 @@ use netstream::state::Side;
 use serde::Serialize;
 
 use crate::args::BotsArgs;
+use crate::drivers::crowd_constructor;
 use crate::failure::Failure;
 use crate::game::{GameWorld, Happened, Load, Record};
 use crate::join::options;
@@ -170,7 +171,7 @@ impl Crowd {
         let world = || {
             let plugin = NetworkStreamPlugin::thin_client()
                 .with_protocol(client.protocol.clone())
-                .with_driver_constructor(client.udp.clone().client_constructor());
+                .with_driver_constructor(crowd_constructor(client.udp.clone()));
             GameWorld::client(plugin, Load { size: args.size, ..Load::rate(client.rate) })
         };
         let rate = client.rate.clamp(MIN_UPDATES, UPDATES);

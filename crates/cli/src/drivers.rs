@@ -7,6 +7,7 @@ use netstream::driver::{Endpoint, NetworkDriver, OsRandom, Scheme};
 use netstream::transport::netcode::JoinCode;
 
 use crate::failure::Failure;
+use crate::sockets::CrowdNetwork;
 
 /// What the command line says about UDP.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +55,14 @@ impl UdpSettings {
     ) -> impl Fn(&Endpoint) -> Option<Box<dyn NetworkDriver>> + Send + Sync + 'static {
         move |endpoint| (endpoint.scheme() == Scheme::Udp).then(|| Box::new(self.client()) as Box<dyn NetworkDriver>)
     }
+}
+
+/// A driver constructor for many clients in one process.
+pub(crate) fn crowd_constructor(
+    udp: UdpSettings,
+) -> impl Fn(&Endpoint) -> Option<Box<dyn NetworkDriver>> + Send + Sync + 'static {
+    let driver = move || UdpDriver::on(CrowdNetwork, udp.config(), Box::new(OsRandom));
+    move |endpoint| (endpoint.scheme() == Scheme::Udp).then(|| Box::new(driver()) as Box<dyn NetworkDriver>)
 }
 
 /// An endpoint that can be reached from outside of this process.

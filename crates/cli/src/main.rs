@@ -8,7 +8,7 @@
 //! | [`game`] | what they play |
 //! | [`report`] | what came of it: sums, how hard it was, and whether anything happened that must not |
 //! | [`lines`], [`output`], [`failure`] | what the user reads |
-//! | [`drivers`], [`machine`], [`pace`], [`signals`] | the machine |
+//! | [`drivers`], [`machine`], [`pace`], [`signals`], [`sockets`] | the machine |
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod report;
 mod secrets;
 mod serve;
 mod signals;
+mod sockets;
 mod token;
 mod units;
 

@@ -55,7 +55,8 @@ impl NetworkStreamDriver {
         self.message.clear();
         self.message.push(kind as u8);
         self.message.extend_from_slice(body);
-        let now = self.session.now();
+        // The time of this update is right enough: when a packet leaves is told when it does.
+        let now = self.session.core.last_now();
         let driver = self.session.store.get_mut(key.driver).ok_or(SendError::NotConnected)?;
         let fits = self.message.len() <= driver.max_message(ChannelId::UNRELIABLE);
         let channel = if fits { ChannelId::UNRELIABLE } else { ChannelId::UNRELIABLE_FRAGMENTED };
