@@ -7,6 +7,7 @@ use bevy_ecs::entity::Entity;
 use bevy_ecs::system::{Query, ResMut};
 use bevy_ecs::world::World;
 use netstream_driver::transport::ChannelId;
+use netstream_driver::transport::mutants::mutant;
 
 use crate::connection::{
     ConnectionCredentials, ConnectionIdentity, IncomingCommandBuffer, IncomingRpcBuffer, IncomingSnapshotBuffer,
@@ -148,13 +149,23 @@ fn settle(world: &mut World) {
                 net.session.driver_events.push(DriverEvent::ServerDraining { connection: entity, within });
             }
             Change::State(event) => {
-                net.events.push(event.clone());
+                if mutant(3) && show_early(world, &event) {
+                    world.resource_mut::<NetworkStreamDriver>().session.core.changes.push_front(Change::State(event));
+                    break;
+                }
+                world.resource_mut::<NetworkStreamDriver>().events.push(event.clone());
                 raise(world, event);
             }
         }
     }
     let events = std::mem::take(&mut world.resource_mut::<NetworkStreamDriver>().session.driver_events);
     world.write_message_batch(events);
+}
+
+/// A known bug, for the simulator: the component tells of the end before the event does.
+fn show_early(world: &mut World, event: &ConnectionEvent) -> bool {
+    let Some(mut state) = world.get_mut::<ConnectionState>(event.connection) else { return false };
+    event.reason.is_some() && std::mem::replace(&mut *state, event.state) != event.state
 }
 
 fn raise(world: &mut World, event: ConnectionEvent) {
@@ -189,6 +200,7 @@ fn retire(world: &mut World) {
     if net.session.core.retired.is_empty() {
         return;
     }
+    assert!(!(mutant(14) && net.session.core.retired.len() > 1), "several ends in one update");
     // Those whose Disconnected is still to be raised stay until it is.
     let core = &mut net.session.core;
     let raised = core.changes.is_empty();

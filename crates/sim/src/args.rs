@@ -12,11 +12,14 @@ pub(crate) const HELP: &str = "\
 Whole servers and clients in virtual time, from one seed.
 
   netstream-sim run [--seeds A..B] [--level l1|l2] [--length SECONDS] [--trace] [--json]
-  netstream-sim replay --seed S [--level l1|l2] [--length SECONDS] [--trace] [cuts]
+  netstream-sim replay --seed S [--level l1|l2] [--length SECONDS] [--trace] [cuts] [--order N] [--mutant N]
+  netstream-sim ladder [--seeds A..B] [--rungs 1,2,3]
 
 run     runs every seed from A to B - 1, and says what was injected, which rare situations were reached, and which
         invariants did not hold. Ends with 1 if one did not, or if a situation was reached too seldom.
 replay  runs one seed again, event by event the same.
+ladder  switches well-known bugs on, one after the other, and says how many seeds each takes to be found, and by which
+        invariant. Only where built with --features mutants. Ends with 1 if fewer than 26 of 30 are found.
 
 --trace prints every event (run: of failing seeds). --length is how long a run takes in virtual time, 60 if not given.
 Cuts leave parts out: --faults 0,3,7 (the ones that stay; \"none\" for none), --clients N, --until SECONDS.
@@ -28,6 +31,7 @@ pub(crate) enum Command {
     Help,
     Run(Run),
     Replay { case: Case, trace: bool },
+    Ladder { seeds: Range<u64>, rungs: Option<Vec<usize>> },
 }
 
 /// Many seeds.
@@ -50,14 +54,18 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     let (mut seeds, mut seed) = (0..1000, None);
     let (mut level, mut length) = (Level::L1, Duration::from_secs(60));
     let (mut trace, mut json, mut cut) = (false, false, Cut::default());
+    let (mut order, mut mutant, mut rungs) = (0, 0, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("seeds") => seeds = parser.value()?.parse_with(range)?,
             Long("seed") => seed = Some(parser.value()?.parse()?),
             Long("level") => level = parser.value()?.parse_with(parse_level)?,
             Long("length") => length = parser.value()?.parse_with(seconds)?,
+            Long("order") => order = parser.value()?.parse()?,
+            Long("mutant") => mutant = parser.value()?.parse()?,
             Long("trace") => trace = true,
             Long("json") => json = true,
+            Long("rungs") => rungs = Some(parser.value()?.parse_with(places)?),
             Long("faults") => cut.faults = Some(parser.value()?.parse_with(places)?),
             Long("clients") => cut.clients = Some(parser.value()?.parse()?),
             Long("until") => cut.length = Some(parser.value()?.parse_with(seconds)?),
@@ -66,10 +74,11 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         }
     }
     match verb.as_str() {
+        "ladder" => Ok(Command::Ladder { seeds, rungs }),
         "run" => Ok(Command::Run(Run { seeds, level, length, trace, json })),
         "replay" => {
             let seed = seed.ok_or("replay needs --seed")?;
-            Ok(Command::Replay { case: Case { seed, level, length, cut }, trace })
+            Ok(Command::Replay { case: Case { seed, level, length, cut, order, mutant }, trace })
         }
         other => Err(format!("there is no command {other:?}; use run or replay").into()),
     }
@@ -77,7 +86,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
 
 /// The command that runs `case` again.
 pub(crate) fn replay_line(case: &Case) -> String {
-    let Case { seed, level, length, cut } = case;
+    let Case { seed, level, length, cut, order, mutant } = case;
     let mut line =
         format!("netstream-sim replay --seed {seed} --level {} --length {}", level.name(), length.as_secs_f64());
     if let Some(faults) = &cut.faults {
@@ -90,6 +99,12 @@ pub(crate) fn replay_line(case: &Case) -> String {
     }
     if let Some(until) = cut.length {
         line.push_str(&format!(" --until {}", until.as_secs_f64()));
+    }
+    if *order > 0 {
+        line.push_str(&format!(" --order {order}"));
+    }
+    if *mutant > 0 {
+        line.push_str(&format!(" --mutant {mutant}"));
     }
     line + " --trace"
 }
@@ -127,7 +142,7 @@ mod tests {
     #[test]
     fn the_line_that_is_printed_is_understood() {
         let cut = Cut { faults: Some(vec![1, 4]), clients: Some(2), length: Some(Duration::from_millis(1500)) };
-        let mut case = Case { seed: 9, level: Level::L2, length: Duration::from_secs(60), cut };
+        let mut case = Case { cut, order: 1, mutant: 5, ..Case::new(9, Level::L2, Duration::from_secs(60)) };
         for _ in 0..2 {
             let line = replay_line(&case);
             let line = line.strip_prefix("netstream-sim ").unwrap();

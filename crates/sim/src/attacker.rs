@@ -27,6 +27,11 @@ impl Attacker {
         Self { attack, interval: Duration::from_secs_f64(1.0 / rate), dice: Dice::new(seed, &purpose, 0) }
     }
 
+    /// Whether it goes on when all else is well: it must not keep anybody out.
+    pub(crate) fn is_tireless(&self) -> bool {
+        self.attack == Attack::Empty
+    }
+
     /// Sends one datagram, and says when the next one is due.
     pub(crate) fn step(&mut self, now: Mono, servers: &[SocketAddr], network: &mut Network) -> Mono {
         let dice = &mut self.dice;
@@ -42,7 +47,14 @@ impl Attacker {
                     network.inject(now, own, seen.to, &seen.bytes);
                 }
             }
+            Attack::Empty => {
+                let to = dice.pick(servers);
+                network.inject(now, own, to, &[]);
+            }
             Attack::Noise => {
+                // Each from another address, as if from everywhere.
+                let own =
+                    SocketAddr::from(([198, 51, 103, dice.number(1..=250) as u8], dice.number(1000..=65_000) as u16));
                 let to = dice.pick(servers);
                 network.inject(now, own, to, &noise(dice));
             }
@@ -62,6 +74,7 @@ impl Attacker {
             Attack::CopyFirst => "attack: copy first",
             Attack::Noise => "attack: noise",
             Attack::Forge => "attack: forge",
+            Attack::Empty => "attack: empty",
         });
         now + self.interval.mul_f64(dice.share() * 2.0).max(Duration::from_micros(1))
     }

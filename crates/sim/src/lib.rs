@@ -41,6 +41,7 @@ mod invariant;
 mod journal;
 mod l1;
 mod l2;
+mod ladder;
 mod network;
 mod oracle;
 mod plan;
@@ -52,7 +53,8 @@ mod tally;
 mod traffic;
 
 pub use invariant::{Invariant, Violation};
-pub use plan::{Attack, Cut, Effect, Fault, Level, Plan, Toward, Workload};
+pub use ladder::{Climb, LADDER, Rung, climb};
+pub use plan::{Attack, Cut, Effect, Fault, Level, Mischief, Plan, Toward, Workload};
 pub use report::Report;
 pub use run::{Case, Outcome, Trace};
 pub use shrink::{Shrunk, shrink};

@@ -4,10 +4,11 @@
 
 mod args;
 
+use std::ops::Range;
 use std::process::{Command as Process, ExitCode};
 use std::time::Instant;
 
-use netstream_sim::{Case, Outcome, Report, Trace, shrink};
+use netstream_sim::{Case, LADDER, Outcome, Report, Trace, climb, shrink};
 
 use crate::args::{Command, Run};
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::Run(run)) => run_seeds(&run),
         Ok(Command::Replay { case, trace }) => replay(&case, trace),
+        Ok(Command::Ladder { seeds, rungs }) => climb_ladder(seeds, rungs.as_deref()),
         Err(error) => {
             eprintln!("{error}\n\n{}", args::HELP);
             ExitCode::from(2)
@@ -58,6 +60,39 @@ fn run_seeds(run: &Run) -> ExitCode {
         println!("{} violations", report.failures.len());
     }
     if report.is_green() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The least that must be found of all rungs.
+const GRADE: usize = 26;
+
+fn climb_ladder(seeds: Range<u64>, rungs: Option<&[usize]>) -> ExitCode {
+    if cfg!(not(feature = "mutants")) {
+        eprintln!("there are no bugs in here: build with --features mutants");
+        return ExitCode::from(2);
+    }
+    std::panic::set_hook(Box::new(|_| {}));
+    let start = Instant::now();
+    let wanted: Vec<_> =
+        LADDER.iter().filter(|rung| rungs.is_none_or(|rungs| rungs.contains(&usize::from(rung.number)))).collect();
+    println!("rung level seeds by   bug");
+    let mut found = Vec::new();
+    for rung in &wanted {
+        let climb = climb(**rung, seeds.clone());
+        println!("{climb}");
+        found.extend(climb.caught.map(|(seeds, _)| seeds));
+    }
+    found.sort_unstable();
+    let median = found.get(found.len() / 2).copied().unwrap_or(0);
+    println!(
+        "{} of {} found within {} seeds each, median {median}, in {:.1} s",
+        found.len(),
+        wanted.len(),
+        seeds.end - seeds.start,
+        start.elapsed().as_secs_f64()
+    );
+    // Of a part of the ladder everything that can be there must be found.
+    let least = if rungs.is_none() { GRADE } else { wanted.iter().filter(|rung| rung.level.is_some()).count() };
+    if found.len() >= least { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Shows a failure: what, the last of the log, and the smallest case.

@@ -11,7 +11,7 @@ use netstream::transport::Mono;
 
 use self::weather::Weather;
 use crate::dice::Dice;
-use crate::plan::{Plan, Toward};
+use crate::plan::{Effect, Plan, Toward};
 use crate::tally::Tally;
 
 /// Names a socket for all time.
@@ -57,6 +57,11 @@ pub(crate) struct Network {
     /// Some of what was sent, old and new, for attackers.
     sightings: Vec<Sighting>,
     watched: bool,
+    /// From how many addresses somebody sends copies of requests.
+    snatchers: u8,
+    snatches: u16,
+    /// Whether the operating systems refuse calls now and then.
+    refuses: bool,
     seen: u64,
     dice: Dice,
     /// What was done to how many packets.
@@ -97,6 +102,9 @@ impl Network {
             latency: plan.workload.latency,
             sightings: Vec::new(),
             watched: plan.has_replays(),
+            snatchers: 0,
+            snatches: 0,
+            refuses: plan.faults.iter().any(|fault| matches!(fault.effect, Effect::SocketErrors { .. })),
             seen: 0,
             dice: Dice::new(plan.seed, "network", 0),
             injected: Tally::default(),
@@ -158,10 +166,36 @@ impl Network {
         }
     }
 
+    /// From now on a stranger sends copies of requests, so that they arrive first.
+    pub(crate) fn snatch(&mut self, addresses: u8) {
+        self.snatchers = self.snatchers.max(addresses);
+    }
+
+    /// Whether the operating system refuses a call on this socket.
+    pub(crate) fn refuses(&mut self, now: Mono, port: Port) -> bool {
+        if !self.refuses {
+            return false;
+        }
+        let client = match self.sockets[port].owner {
+            Owner::Client(client) => Some(client),
+            Owner::Server(_) => None,
+        };
+        self.weather.refuses(now, client, &mut self.injected)
+    }
+
     /// Sends a datagram from a socket.
     pub(crate) fn send(&mut self, now: Mono, port: Port, to: SocketAddr, bytes: &[u8]) {
         if !self.sockets[port].open {
             return;
+        }
+        if self.snatchers > 0 && bytes.first() == Some(&0) && bytes.len() > 1000 {
+            for address in 0..self.snatchers {
+                // A new port each time: whoever is told off comes again.
+                self.snatches = self.snatches.wrapping_add(1);
+                let own = SocketAddr::from(([198, 51, 102, address], 1024 + self.snatches % 60_000));
+                self.injected.count("attack: snatch");
+                self.inject(now, own, to, bytes);
+            }
         }
         let from = self.sockets[port].address;
         self.see(from, to, bytes);

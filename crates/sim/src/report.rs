@@ -101,7 +101,10 @@ impl Report {
 
     /// Runs one more case, now and then twice, and takes in what came of it.
     pub fn run(&mut self, case: &Case) -> Outcome {
-        let outcome = if case.seed.is_multiple_of(TWICE) { case.run_twice() } else { case.run(Trace::Hash) };
+        let mut outcome = if case.seed.is_multiple_of(TWICE) { case.run_twice() } else { case.run(Trace::Hash) };
+        if case.seed % TWICE == TWICE / 2 && outcome.violation.is_none() {
+            outcome.violation = case.run_permuted().violation;
+        }
         self.seeds += 1;
         self.datagrams += outcome.datagrams;
         self.virtual_time += outcome.virtual_time;

@@ -56,12 +56,16 @@ pub struct Case {
     pub length: Duration,
     /// What is left out.
     pub cut: Cut,
+    /// Who comes first of those who are due at the same moment: another number, another order.
+    pub order: usize,
+    /// The known bug that is switched on; 0 for none. Without the feature `mutants` there are none.
+    pub mutant: u8,
 }
 
 impl Case {
     /// The whole run of a seed.
     pub fn new(seed: u64, level: Level, length: Duration) -> Self {
-        Self { seed, level, length, cut: Cut::default() }
+        Self { seed, level, length, cut: Cut::default(), order: 0, mutant: 0 }
     }
 
     /// What the seed means.
@@ -77,10 +81,25 @@ impl Case {
             Trace::Print => Journal::tracing(true),
         };
         let plan = self.plan();
-        match self.level {
-            Level::L1 => play(Stage::new(plan.clone(), Cores::new(plan, journal))),
-            Level::L2 => play(Stage::new(plan.clone(), Apps::new(plan, journal))),
+        #[cfg(feature = "mutants")]
+        netstream::transport::mutants::begin(self.mutant, plan.workload.last_numbers);
+        let outcome = match self.level {
+            Level::L1 => play(Stage::new(plan.clone(), Cores::new(plan, journal), self.order)),
+            Level::L2 => play(Stage::new(plan.clone(), Apps::new(plan, journal), self.order)),
+        };
+        #[cfg(feature = "mutants")]
+        netstream::transport::mutants::begin(0, None);
+        outcome
+    }
+
+    /// Runs it in another order of those who are due at once. What is right must be right then, too.
+    pub fn run_permuted(&self) -> Outcome {
+        let mut outcome = Self { order: self.order + 1, ..self.clone() }.run(Trace::Hash);
+        if let Some(violation) = &mut outcome.violation {
+            violation.what = format!("in order {}: {}: {}", self.order + 1, violation.invariant, violation.what);
+            violation.invariant = Invariant::I43;
         }
+        outcome
     }
 
     /// Runs it twice and says what differs, as an outcome that violates I42.

@@ -16,7 +16,7 @@ use crate::dice::Dice;
 use crate::invariant::{Invariant, Violation};
 use crate::journal::{Journal, NETWORK};
 use crate::network::{Network, Port};
-use crate::plan::{Effect, Fault, Plan};
+use crate::plan::{Effect, Fault, Mischief, Plan};
 use crate::run::Outcome;
 use crate::tally::Tally;
 
@@ -89,7 +89,13 @@ pub(crate) trait Cast {
     fn step_server(&mut self, index: usize, at: Moment, mood: Mood);
     fn step_client(&mut self, index: usize, at: Moment, mood: Mood);
     /// One datagram of a client with bad intentions; when the next is due, if there are any.
-    fn step_rogue(&mut self, place: usize, rate: f64, now: Mono) -> Option<Mono>;
+    fn step_rogue(&mut self, place: usize, mischief: Mischief, rate: f64, now: Mono) -> Option<Mono>;
+    /// A client (the first server where `None`) sends so many messages in its next update.
+    fn spurt(&mut self, _client: Option<usize>, _messages: u32) {}
+    /// So many players ask to be let in and never answer.
+    fn mob(&mut self, _now: Mono, _players: u32) {}
+    /// A server removes one of its drivers, or drains it.
+    fn change_drivers(&mut self, _server: usize, _at: Moment, _drain: bool, _within: Duration) {}
 
     /// The client's newest socket, and whether a connection goes through it.
     fn socket_of(&mut self, client: usize) -> Option<(Port, bool)>;
@@ -166,14 +172,15 @@ pub(crate) struct Stage<C> {
 }
 
 impl<C: Cast> Stage<C> {
-    pub(crate) fn new(plan: Plan, cast: C) -> Self {
+    /// `order` chooses who comes first of those who are due at the same moment.
+    pub(crate) fn new(plan: Plan, cast: C, order: usize) -> Self {
         let (seed, work) = (plan.seed, &plan.workload);
         let servers = (0..plan.servers)
             .map(|index| Machine::new(&mut Dice::new(seed, "server machine", index), work.server_rate));
         let clients = (0..plan.clients)
             .map(|index| Machine::new(&mut Dice::new(seed, "client machine", index), work.client_rate));
         let mut stage = Self {
-            ties: Dice::new(seed, "ties", 0),
+            ties: Dice::new(seed, "ties", order),
             now: Mono::ZERO,
             schedule: BinaryHeap::new(),
             servers: servers.collect(),
@@ -228,12 +235,25 @@ impl<C: Cast> Stage<C> {
             if let Some(next) = self.take(turn) {
                 self.put(next, turn);
             }
+            self.look_inside();
         }
         if self.plan.heals_at.is_some() && self.cast.record().violation.is_none() {
             self.cast.check_empty(end, self.left_at);
         }
         self.cast.finish();
     }
+
+    /// What the code under test found about itself.
+    #[cfg(feature = "mutants")]
+    fn look_inside(&mut self) {
+        for (rule, what) in netstream::transport::mutants::take_findings() {
+            let named = Invariant::ALL.iter().find(|known| known.name().strip_prefix('I') == Some(&rule.to_string()));
+            self.condemn(named.copied().unwrap_or(Invariant::I37), what);
+        }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    fn look_inside(&mut self) {}
 
     /// Ends the run here because of a violation that nobody on stage could see.
     pub(crate) fn condemn(&mut self, invariant: Invariant, what: String) {
@@ -279,14 +299,15 @@ impl<C: Cast> Stage<C> {
                 self.cast.step_client(index, machine.moment(now), mood);
                 Some(now + self.clients[index].interval())
             }
-            Turn::Attack(_) | Turn::Rogue(_) if self.plan.is_healthy(now) => None,
+            Turn::Attack(index) if self.plan.is_healthy(now) && !self.attackers[index].is_tireless() => None,
+            Turn::Rogue(_) if self.plan.is_healthy(now) => None,
             Turn::Attack(index) => {
                 let addresses = self.cast.addresses();
                 let attacker = &mut self.attackers[index];
                 Some(self.cast.with_network(|network| attacker.step(now, &addresses, network)))
             }
             Turn::Rogue(place) => match self.plan.faults[place].effect {
-                Effect::Rogue { rate } => self.cast.step_rogue(place, rate, now),
+                Effect::Rogue { mischief, rate } => self.cast.step_rogue(place, mischief, rate, now),
                 _ => None,
             },
             Turn::Check => {
@@ -356,6 +377,16 @@ impl<C: Cast> Stage<C> {
                 self.put(now, Turn::Attack(self.attackers.len() - 1));
             }
             Effect::Rogue { .. } => self.put(now, Turn::Rogue(place)),
+            Effect::Snatch { addresses } => self.cast.with_network(|network| network.snatch(addresses)),
+            Effect::Spurt { messages } => {
+                self.cast.spurt(fault.node.filter(|node| *node < self.clients.len()), messages)
+            }
+            Effect::Mob { players } => self.cast.mob(now, players),
+            Effect::DriverRemoved | Effect::Drain => {
+                let server = fault.node.unwrap_or(0);
+                let moment = self.servers[server].moment(now);
+                self.cast.change_drivers(server, moment, fault.effect == Effect::Drain, fault.length);
+            }
             _ => {}
         }
     }
@@ -368,7 +399,7 @@ impl<C: Cast> Stage<C> {
             Effect::WallJump { seconds } => self.on_machine(&fault, |machine| machine.clock.jump(-seconds)),
             Effect::Slow { .. } => self.on_machine(&fault, |machine| machine.slow = 1),
             Effect::ServerCrash | Effect::ServerRestart => self.start_server(fault.node.unwrap_or(0)),
-            Effect::StopListening => self.set_accepting(&fault, true),
+            Effect::StopListening | Effect::DriverRemoved | Effect::Drain => self.set_accepting(&fault, true),
             _ => {}
         }
     }

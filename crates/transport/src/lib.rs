@@ -12,6 +12,8 @@ pub mod client;
 pub mod crypto;
 pub mod incoming;
 pub mod limits;
+#[doc(hidden)]
+pub mod mutants;
 pub mod netcode;
 pub mod random;
 pub mod reason;

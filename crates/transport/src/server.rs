@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::channel::{Allowance, Backlog, Link, LinkConfig, LinkEvent, LinkStats, SendError, Violation};
 use crate::crypto::Drbg;
 use crate::limits::Limits;
+use crate::mutants::mutant;
 use crate::netcode::{self, Farewell, HEADROOM, MAX_BODY, MAX_DATAGRAM_OUT};
 use crate::turns::{Turn, Turns};
 use crate::{
@@ -403,6 +404,7 @@ impl Server {
     /// number of connections.
     pub fn metrics(&self, report: &mut dyn FnMut(&'static str, u64)) {
         self.netcode.metrics(report);
+        report("links", self.peers.iter().flatten().count() as u64);
         let mut totals = self.totals.clone();
         for peer in self.peers.iter().flatten() {
             totals.add(&peer.link.stats());
@@ -457,12 +459,17 @@ impl Server {
                         peer.link.close(now.mono, &DisconnectReason::local(code), Duration::ZERO);
                     }
                     self.goodbyes.push_back(connection);
+                    if mutant(1) {
+                        sink(Incoming::Disconnected { connection, reason: DisconnectReason::local(code) });
+                    }
                 }
                 netcode::server::Event::Closed { connection, reason } => self.handle_closed(now, connection, reason),
                 netcode::server::Event::Freed { connection } => {
                     let place = self.peers.get_mut(connection.index as usize);
                     let place = place
                         .filter(|place| place.as_ref().is_some_and(|peer| peer.generation == connection.generation));
+                    let leaks = |peer: &Peer| mutant(10) && peer.link.stats().reliable_queued > 0;
+                    let place = place.filter(|place| !place.as_deref().is_some_and(leaks));
                     if let Some(gone) = place.and_then(Option::take) {
                         self.totals.add(&gone.link.stats());
                         self.totals.forget_gauges();

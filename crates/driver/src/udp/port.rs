@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use netstream_transport::mutants::mutant;
 use netstream_transport::{Mono, Transmit};
 use socket2::Socket;
 
@@ -78,7 +79,9 @@ impl<S: DatagramSocket> Port<S> {
         loop {
             let mut strangers = 0;
             let spent = for_strangers >= budget.strangers / 2;
+            let mut over = false;
             let batch = self.socket.receive(&mut |peer, datagram| match &mut simulator {
+                _ if mutant(29) && datagram.is_empty() => over = true,
                 None => strangers += u32::from(!handle(peer, datagram, spent)),
                 Some(simulator) => {
                     simulator.incoming.push(now, Route { socket: self.number, peer }, datagram);
@@ -86,7 +89,7 @@ impl<S: DatagramSocket> Port<S> {
             });
             datagrams += batch.datagrams;
             all_strangers += strangers;
-            if !batch.more || datagrams >= MAX_DATAGRAMS {
+            if !batch.more || datagrams >= MAX_DATAGRAMS || over {
                 return all_strangers;
             }
             let (Some((start, time)), Some(batch_start)) = (start, &mut batch_start) else { continue };

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bevy_ecs::entity::Entity;
 use netstream_driver::transport::channel::ChannelTable;
-use netstream_driver::transport::{DisconnectCode, DisconnectReason, Identity, Mono, Now, Random};
+use netstream_driver::transport::mutants::mutant;
+use netstream_driver::transport::{DisconnectCode, DisconnectReason, Identity, Mono, Now, Origin, Random};
 use netstream_driver::{ConnectionKey, DriverId, Endpoint};
 
 use super::bans::BanList;
@@ -395,7 +396,10 @@ impl Core {
                     && self.holders.get(&id) == Some(&slot)
                 {
                     self.holders.remove(&id);
-                    self.ids.release(self.now.mono, id);
+                    let ours = connection.reason.as_ref().is_some_and(|reason| reason.origin == Origin::Local);
+                    if !(mutant(11) && ours) {
+                        self.ids.release(self.now.mono, id);
+                    }
                 }
                 self.connections.forget_key(slot);
                 self.retired.push(slot);

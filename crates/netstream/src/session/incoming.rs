@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bevy_ecs::entity::Entity;
+use netstream_driver::transport::mutants::mutant;
 use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Identity, Incoming, Origin};
 use netstream_driver::{ConnectionKey, DriverId};
 
@@ -82,7 +83,7 @@ impl Core {
     fn handle_message(&mut self, slot: Slot, channel: ChannelId, message: &[u8]) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let state = connection.state;
-        if state.is_ending() {
+        if state.is_ending() && !(mutant(12) && message.first() == Some(&(MessageKind::Rpc as u8))) {
             self.counters.late_messages += 1;
             return;
         }
@@ -185,7 +186,9 @@ impl Core {
         if !fits {
             return self.violate(slot, DisconnectCode::InvalidRpc, "RPC of the wrong direction, kind or size");
         }
-        let may = connection.state.is_connected() || (connection.state == ConnectionState::Approval && policy.approval);
+        let may = mutant(12)
+            || connection.state.is_connected()
+            || (connection.state == ConnectionState::Approval && policy.approval);
         if !may {
             return self.violate(slot, DisconnectCode::InvalidRpc, "RPC before Connected");
         }

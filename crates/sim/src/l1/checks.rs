@@ -64,6 +64,35 @@ pub(super) fn check_progress(
     }
 }
 
+/// I25: a client has nothing left to deliver, so the server has got all of it.
+pub(super) fn check_acks_up(now: Mono, attempt: usize, queued: usize, ledger: &mut Ledger) {
+    let Some(bond) = ledger.bonds.iter().rposition(|bond| bond.attempt == attempt) else { return };
+    if queued == 0
+        && let Some(what) = ledger.bonds[bond].received.missing(&ledger.attempts[attempt].sent)
+    {
+        ledger.violate(
+            now,
+            Invariant::I25,
+            format!("attempt {attempt} has nothing left to deliver; bond {bond}: {what}"),
+        );
+    }
+}
+
+/// I25 the other way.
+pub(super) fn check_acks_down(now: Mono, bond: usize, queued: usize, ledger: &mut Ledger) {
+    let attempt = ledger.bonds[bond].attempt;
+    if queued == 0
+        && ledger.attempts[attempt].client != super::ledger::ROGUE
+        && let Some(what) = ledger.attempts[attempt].received.missing(&ledger.bonds[bond].sent)
+    {
+        ledger.violate(
+            now,
+            Invariant::I25,
+            format!("bond {bond} has nothing left to deliver; attempt {attempt}: {what}"),
+        );
+    }
+}
+
 /// I9: who is alone notices it.
 pub(super) fn check_loneliness(now: Mono, plan: &Plan, ledger: &mut Ledger) {
     // Somebody who repeats old packets can keep an end alive for as many of them as got lost before.

@@ -36,6 +36,8 @@ pub(crate) struct ClientNode {
     /// What the last attempt has shown, where a back-end made it.
     used: Option<(u32, Credentials)>,
     dice: Dice,
+    /// Messages that are sent at once in the next update.
+    spurt: u32,
     buf: Vec<u8>,
     message: Vec<u8>,
 }
@@ -64,9 +66,22 @@ impl ClientNode {
             last: Mono::ZERO,
             used: None,
             dice,
+            spurt: 0,
             buf: Vec::new(),
             message: Vec::new(),
         }
+    }
+
+    /// Sends so many messages in the next update.
+    pub(crate) fn spurt(&mut self, messages: u32) {
+        self.spurt = messages;
+    }
+
+    /// Its attempt if it is up and stays, and how much it has still to deliver.
+    pub(crate) fn queued(&self) -> Option<(usize, usize)> {
+        let session =
+            self.sessions.last().filter(|session| !session.core.is_connecting() && !session.core.is_ending())?;
+        Some((session.attempt, session.core.stats().reliable_queued))
     }
 
     /// The newest socket.
@@ -107,7 +122,9 @@ impl ClientNode {
             let mut report = |incoming: netstream::transport::Incoming<'_>| {
                 ledger.client_reports(now, *attempt, &incoming);
             };
-            while let Some(from) = network.receive(now, *port, &mut self.buf) {
+            while !network.refuses(now, *port)
+                && let Some(from) = network.receive(now, *port, &mut self.buf)
+            {
                 core.handle_datagram(local, from, &mut self.buf, &mut report);
             }
             core.tick(local, &mut report);
@@ -244,6 +261,11 @@ impl ClientNode {
         if !ledger.attempts[attempt].is_up() {
             return;
         }
+        for _ in 0..std::mem::take(&mut self.spurt) {
+            if let Some(session) = self.sessions.last_mut() {
+                let _ = session.core.send(at.local, ChannelId::UNRELIABLE, &[]);
+            }
+        }
         let due = traffic::due(&workload.up, at.truth.since(self.last), &mut self.dice);
         for (channel, count) in (0u8..).zip(due) {
             for _ in 0..count {
@@ -281,7 +303,9 @@ impl ClientNode {
                 if let Err(what) = numbers.check(now, datagram) {
                     ledger.violate(now, Invariant::I15, format!("client {index} to {}: {what}", transmit.to));
                 }
-                network.send(now, *port, transmit.to, datagram);
+                if !network.refuses(now, *port) {
+                    network.send(now, *port, transmit.to, datagram);
+                }
             }
         }
     }

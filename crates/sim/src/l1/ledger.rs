@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use netstream::transport::{ConnectionId, DisconnectCode, DisconnectReason, Incoming, Mono, Origin};
+use netstream::transport::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Mono, Origin};
 
 use crate::invariant::Invariant;
 use crate::journal::SERVERS;
@@ -106,6 +106,10 @@ impl Ledger {
                 if over || self.attempts[attempt].connected.is_none() {
                     let rule = if over { Invariant::I10 } else { Invariant::I1 };
                     return self.violate(at, rule, format!("a message for attempt {attempt} that is not up"));
+                }
+                if bytes.is_empty() && *channel == ChannelId::UNRELIABLE {
+                    // One of many that were sent at once, and that have no name.
+                    return;
                 }
                 let stream = match self.attempts[attempt].bond {
                     Some(bond) => downstream(bond),
@@ -216,7 +220,7 @@ impl Ledger {
                 if self.bonds[bond].ended.is_some() {
                     self.violate(at, Invariant::I10, format!("a message of bond {bond}, which is over"));
                 }
-                if self.attempts[attempt].client == ROGUE {
+                if self.attempts[attempt].client == ROGUE || bytes.is_empty() && *channel == ChannelId::UNRELIABLE {
                     return None;
                 }
                 if let Err((rule, what)) = self.bonds[bond].received.check(stream, channel.0, bytes, &self.largest_up) {

@@ -22,7 +22,7 @@ use self::server::ServerNode;
 use self::setup::Setup;
 use crate::journal::Journal;
 use crate::network::{Network, Port};
-use crate::plan::Plan;
+use crate::plan::{Mischief, Plan};
 use crate::stage::{Cast, Moment, Mood, PLAY_ON, Record};
 
 /// Servers and clients of level 1.
@@ -82,11 +82,23 @@ impl Cast for Cores {
         clients[index].step(at, mood, setup, &plan.workload, network, ledger);
     }
 
-    fn step_rogue(&mut self, place: usize, rate: f64, now: Mono) -> Option<Mono> {
+    fn step_rogue(&mut self, place: usize, mischief: Mischief, rate: f64, now: Mono) -> Option<Mono> {
         let Self { plan, setup, network, ledger, rogues, .. } = self;
         let number = rogues.len();
-        let rogue = rogues.entry(place).or_insert_with(|| Rogue::new(plan, number, rate));
+        let rogue = rogues.entry(place).or_insert_with(|| Rogue::new(plan, number, mischief, rate));
         Some(rogue.step(now, setup, network, ledger))
+    }
+
+    fn spurt(&mut self, client: Option<usize>, messages: u32) {
+        match client {
+            Some(client) => self.clients[client].spurt(messages),
+            None => self.servers[0].spurt(messages),
+        }
+    }
+
+    fn mob(&mut self, now: Mono, players: u32) {
+        rogue::send_mob(now, players, &self.plan, &self.setup, &mut self.network);
+        self.ledger.record.sometimes.add("hundreds ask to be let in at once", u64::from(players >= 300));
     }
 
     fn socket_of(&mut self, client: usize) -> Option<(Port, bool)> {
@@ -126,6 +138,12 @@ impl Cast for Cores {
             client.check(now, *awake_since, ledger);
         }
         checks::check_loneliness(now, plan, ledger);
+        for (bond, queued) in servers.iter().flat_map(ServerNode::queued) {
+            checks::check_acks_down(now, bond, queued, ledger);
+        }
+        for (attempt, queued) in clients.iter().flat_map(ClientNode::queued) {
+            checks::check_acks_up(now, attempt, queued, ledger);
+        }
         if plan.is_healthy(now) {
             // Nobody means harm any more.
             rogues.values_mut().for_each(|rogue| rogue.vanish(now, network, ledger));

@@ -15,16 +15,19 @@ use crate::clock::NodeClock;
 use crate::dice::Dice;
 use crate::network::{Network, Owner, Port};
 use crate::oracle::{Received, Sent};
-use crate::plan::Plan;
+use crate::plan::{Mischief, Plan};
 
-/// A client that proves who it is and then sends nonsense inside its sealed packets.
+/// A client that proves who it is and then does what no honest client does.
 ///
 /// The server may end it at any time; nobody else may notice.
 pub(crate) struct Rogue {
     number: usize,
+    mischief: Mischief,
     interval: Duration,
     clock: NodeClock,
     session: Option<Session>,
+    /// The one that swaps challenges with it.
+    accomplice: Option<Session>,
     dice: Dice,
     buf: Vec<u8>,
 }
@@ -36,27 +39,48 @@ struct Session {
     port: Port,
     attempt: usize,
     connected: bool,
+    /// Packets that came from the server.
+    received: u64,
 }
 
 /// Identities of rogues start here.
 const IDENTITIES: u64 = 1 << 32;
 
 impl Rogue {
-    pub(crate) fn new(plan: &Plan, number: usize, rate: f64) -> Self {
+    pub(crate) fn new(plan: &Plan, number: usize, mischief: Mischief, rate: f64) -> Self {
         Self {
             number,
+            mischief,
             interval: Duration::from_secs_f64(1.0 / rate),
             clock: NodeClock::new(Duration::ZERO),
             session: None,
+            accomplice: None,
             dice: Dice::new(plan.seed, "rogue", number),
             buf: Vec::new(),
         }
     }
 
     pub(crate) fn step(&mut self, now: Mono, setup: &Setup, network: &mut Network, ledger: &mut Ledger) -> Mono {
-        match self.session.take() {
-            None => self.session = Some(self.join(now, setup, network, ledger)),
-            Some(session) => self.session = self.act(now, session, network, ledger),
+        match (self.session.take(), self.accomplice.take()) {
+            (None, other) => {
+                if let Some(other) = other {
+                    self.leave(now, &other, network, ledger);
+                }
+                self.session = Some(self.join(now, setup, network, ledger));
+                if self.mischief == Mischief::SwapChallenges {
+                    self.accomplice = Some(self.join(now, setup, network, ledger));
+                }
+            }
+            (Some(mut session), mut other) => {
+                for session in [Some(&mut session), other.as_mut()].into_iter().flatten() {
+                    self.listen(now, session, network);
+                }
+                if let Some(other) = &mut other {
+                    swap_challenges(&mut session.core, &mut other.core);
+                }
+                self.accomplice = other.and_then(|other| self.act(now, other, network, ledger));
+                self.session = self.act(now, session, network, ledger);
+            }
         }
         let pause = if self.session.is_some() { self.interval } else { Duration::from_secs(1) };
         now + pause.mul_f64(0.5 + self.dice.share())
@@ -64,14 +88,14 @@ impl Rogue {
 
     /// It is not there any more.
     pub(crate) fn vanish(&mut self, now: Mono, network: &mut Network, ledger: &mut Ledger) {
-        if let Some(session) = self.session.take() {
+        for session in [self.session.take(), self.accomplice.take()].into_iter().flatten() {
             self.leave(now, &session, network, ledger);
         }
     }
 
     fn join(&mut self, now: Mono, setup: &Setup, network: &mut Network, ledger: &mut Ledger) -> Session {
         let (attempt, token) = (ledger.attempts.len(), ledger.token_users.len() as u32);
-        let identity = IDENTITIES + self.number as u64;
+        let identity = IDENTITIES + self.number as u64 * 2 + u64::from(self.session.is_some());
         ledger.token_users.push(attempt);
         ledger.attempts.push(Attempt {
             client: ROGUE,
@@ -96,18 +120,26 @@ impl Rogue {
         let link = Link::new(&Arc::new(link), &limits, local.mono, self.dice.random());
         let address = SocketAddr::from(([198, 51, 101, 1 + self.number as u8], 1024 + (attempt % 60_000) as u16));
         let port = network.open(Owner::Client(ROGUE), address);
-        Session { core: core.expect("the address is given"), link, port, attempt, connected: false }
+        let core = core.expect("the address is given");
+        Session { core, link, port, attempt, connected: false, received: 0 }
+    }
+
+    fn listen(&mut self, now: Mono, session: &mut Session, network: &mut Network) {
+        let local = self.clock.at(now);
+        while let Some(from) = network.receive(now, session.port, &mut self.buf) {
+            if let Some(body) = session.core.handle_datagram(local, from, &mut self.buf) {
+                session.received += 1;
+                // What the server says is none of its business.
+                if self.mischief != Mischief::NeverAcks {
+                    let _ = session.link.handle_packet(local.mono, body, &mut |_, _| {});
+                }
+            }
+        }
+        session.core.tick(local);
     }
 
     fn act(&mut self, now: Mono, mut session: Session, network: &mut Network, ledger: &mut Ledger) -> Option<Session> {
         let local = self.clock.at(now);
-        while let Some(from) = network.receive(now, session.port, &mut self.buf) {
-            if let Some(body) = session.core.handle_datagram(local, from, &mut self.buf) {
-                // What the server says is none of its business.
-                let _ = session.link.handle_packet(local.mono, body, &mut |_, _| {});
-            }
-        }
-        session.core.tick(local);
         while let Some(event) = session.core.poll_event() {
             match event {
                 netcode::client::Event::Connected { .. } => session.connected = true,
@@ -118,8 +150,11 @@ impl Rogue {
             }
         }
         self.buf.resize(MAX_DATAGRAM_OUT, 0);
-        if session.connected {
-            let len = self.write_nonsense(local.mono, &mut session.link);
+        if session.connected && matches!(self.mischief, Mischief::Nonsense | Mischief::LyingAcks) {
+            let len = match self.mischief {
+                Mischief::LyingAcks => self.write_lie(&session),
+                _ => self.write_nonsense(local.mono, &mut session.link),
+            };
             if let Some((to, at)) = session.core.seal_payload(local, &mut self.buf, len) {
                 network.injected.count("rogue packet");
                 network.send(now, session.port, to, &self.buf[at]);
@@ -153,8 +188,62 @@ impl Rogue {
         len
     }
 
+    /// Writes a packet that acknowledges what was never sent, or everything.
+    fn write_lie(&mut self, session: &Session) -> usize {
+        let Self { dice, buf, .. } = self;
+        let number = dice.number(0..=0xffff) as u16;
+        // Numbers start at 0 for rogues' servers too, unless the plan says otherwise; then all of this is in the future.
+        let largest = match dice.number(0..=2) {
+            0 => session.received + dice.number(10..=5000),
+            _ => session.received.saturating_sub(1),
+        };
+        let count = if dice.chance(0.5) { largest.min(0x0fff_ffff) } else { 0x0fff_ffff };
+        let mut body = vec![0b101, number as u8, (number >> 8) as u8];
+        body.extend_from_slice(&largest.to_le_bytes()[..3]);
+        // No delay, no further ranges, and a count of four bytes.
+        body.extend_from_slice(&[
+            0,
+            0,
+            0xe0 | (count & 0xf) as u8,
+            (count >> 4) as u8,
+            (count >> 12) as u8,
+            (count >> 20) as u8,
+        ]);
+        buf[HEADROOM..HEADROOM + body.len()].copy_from_slice(&body);
+        body.len()
+    }
+
     fn leave(&self, now: Mono, session: &Session, network: &mut Network, ledger: &mut Ledger) {
         network.close(session.port);
         ledger.attempts[session.attempt].ended.get_or_insert((now, None));
+    }
+}
+
+/// Each answers the other's challenge, if both have one.
+#[cfg(feature = "mutants")]
+fn swap_challenges(one: &mut netcode::Client, other: &mut netcode::Client) {
+    one.swap_challenges(other);
+}
+
+/// Without the feature nobody can: they only join.
+#[cfg(not(feature = "mutants"))]
+fn swap_challenges(_: &mut netcode::Client, _: &mut netcode::Client) {}
+
+/// Many players with good credentials ask to be let in, each from an address of its own, and do not answer.
+pub(super) fn send_mob(now: Mono, players: u32, plan: &Plan, setup: &Setup, network: &mut Network) {
+    let mut dice = Dice::new(plan.seed, "mob", now.as_nanos() as usize);
+    let order = &setup.servers[..1];
+    let mut buf = [0; MAX_DATAGRAM_OUT];
+    for player in 0..players {
+        let credentials = setup.credentials(IDENTITIES * 2 + u64::from(player), u32::MAX, order, now, &mut dice);
+        let config = setup.client(credentials, order.to_vec());
+        let local = NodeClock::new(Duration::ZERO).at(now);
+        let core = netcode::Client::new(config.netcode, &Limits::default(), dice.random(), local);
+        let mut core = core.expect("the address is given");
+        if let Some(transmit) = core.poll_transmit(local, &mut buf) {
+            network.injected.count("mob");
+            let own = SocketAddr::from(([192, 18, (player >> 8) as u8, player as u8], 5000));
+            network.inject(now, own, transmit.to, &buf[..transmit.len]);
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct ServerNode {
     numbers: BTreeMap<SocketAddr, Numbers>,
     last: Mono,
     dice: Dice,
+    /// Messages that are sent at once in the next update.
+    spurt: u32,
     buf: Vec<u8>,
     message: Vec<u8>,
 }
@@ -54,9 +56,20 @@ impl ServerNode {
             numbers: BTreeMap::new(),
             last: Mono::ZERO,
             dice: Dice::new(plan.seed, "server", index),
+            spurt: 0,
             buf: Vec::new(),
             message: Vec::new(),
         }
+    }
+
+    /// Sends so many messages in the next update.
+    pub(crate) fn spurt(&mut self, messages: u32) {
+        self.spurt = messages;
+    }
+
+    /// Its connections that are up, and how much each has still to deliver.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.bonds.iter().filter_map(|(id, bond)| Some((*bond, self.core.as_ref()?.stats(*id)?.reliable_queued)))
     }
 
     /// The process starts, unless it is there.
@@ -108,7 +121,9 @@ impl ServerNode {
         let Self { core: Some(core), bonds, strangers, numbers, port, buf, index, .. } = self else { return };
         let Moment { truth: now, local } = at;
         let mut accepted = false;
-        while let Some(from) = network.receive(now, *port, buf) {
+        while !network.refuses(now, *port)
+            && let Some(from) = network.receive(now, *port, buf)
+        {
             if let Some((received, _)) = strangers.entry(from).or_insert(Some((0, 0))) {
                 *received += buf.len() as u64;
             }
@@ -133,9 +148,18 @@ impl ServerNode {
 
     /// What the game does: sends to everybody, throws somebody out now and then.
     fn play(&mut self, at: Moment, workload: &Workload, ledger: &mut Ledger) {
-        let Self { core: Some(core), bonds, dice, message, last, .. } = self else { return };
+        let Self { core: Some(core), bonds, dice, message, last, spurt, .. } = self else { return };
         let Moment { truth: now, local } = at;
         let passed = now.since(*last);
+        let spurt = std::mem::take(spurt);
+        if spurt > 0 && !bonds.is_empty() {
+            // Without a byte: what such a message costs is only its place.
+            let (id, _) = bonds[bonds.len() - 1];
+            ledger.record.sometimes.add("10^3 messages in one update", u64::from(spurt >= 1000));
+            for _ in 0..spurt {
+                let _ = core.send(local, id, ChannelId::UNRELIABLE, &[]);
+            }
+        }
         for &(id, bond) in bonds.iter() {
             if ledger.bonds[bond].ended.is_some() {
                 continue;
@@ -190,7 +214,9 @@ impl ServerNode {
             if let Err(what) = numbers.entry(transmit.to).or_default().check(now, datagram) {
                 ledger.violate(now, Invariant::I15, format!("server {index} to {}: {what}", transmit.to));
             }
-            network.send(now, *port, transmit.to, datagram);
+            if !network.refuses(now, *port) {
+                network.send(now, *port, transmit.to, datagram);
+            }
         }
     }
 
@@ -210,6 +236,8 @@ impl ServerNode {
                 "connections_high" => limits.connections,
                 "pending_handshakes_high" => limits.pending_handshakes,
                 "consumed_tokens_high" => limits.consumed_tokens,
+                // Each may have a predecessor that says goodbye.
+                "addresses" | "links" => limits.connections.max(1) * 2,
                 _ => return,
             };
             if value > cap as u64 {
@@ -231,7 +259,7 @@ impl ServerNode {
         let Some(core) = &self.core else { return };
         let mut left = Vec::new();
         core.metrics(&mut |name, value| {
-            if value > 0 && ["connections", "pending_handshakes", "goodbyes"].contains(&name) {
+            if value > 0 && ["connections", "pending_handshakes", "goodbyes", "links", "addresses"].contains(&name) {
                 left.push(format!("{name}: {value}"));
             }
         });

@@ -27,7 +27,7 @@ use crate::invariant::Invariant;
 use crate::journal::{Journal, SERVERS};
 use crate::network::{Network, Owner, Port};
 use crate::oracle::NAME;
-use crate::plan::{CHANNELS, Plan};
+use crate::plan::{CHANNELS, Mischief, Plan};
 use crate::stage::{Cast, Moment, Mood, PLAY_ON, Record};
 
 /// Where the server listens, and under which name in its own process.
@@ -179,7 +179,7 @@ impl Cast for Apps {
         self.clients[index].step(at.truth, mood, &self.plan.workload, &endpoint, &self.code, &mut self.ends);
     }
 
-    fn step_rogue(&mut self, _: usize, _: f64, _: Mono) -> Option<Mono> {
+    fn step_rogue(&mut self, _: usize, _: Mischief, _: f64, _: Mono) -> Option<Mono> {
         None
     }
 

@@ -12,6 +12,9 @@ use crate::network::{Network, Owner, Port};
 /// The first port that is given to a socket that does not care.
 const FIRST_FREE_PORT: u16 = 20_000;
 
+/// Datagrams that the operating system gives at a time.
+const BATCH: usize = 8;
+
 /// The network that all nodes share, and the true time.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -87,11 +90,17 @@ impl DatagramSocket for Socket {
             let from = {
                 let mut wire = lock(&self.wire);
                 let now = wire.now;
-                wire.network.receive(now, self.port, &mut self.buf)
+                match wire.network.refuses(now, self.port) {
+                    true => None,
+                    false => wire.network.receive(now, self.port, &mut self.buf),
+                }
             };
             let Some(from) = from else { return Batch { datagrams, more: false } };
             deliver(from, &mut self.buf);
             datagrams += 1;
+            if datagrams == BATCH {
+                return Batch { datagrams, more: true };
+            }
         }
     }
 
@@ -100,6 +109,10 @@ impl DatagramSocket for Socket {
         let now = wire.now;
         let mut count = 0;
         for (to, datagram) in outbox.iter() {
+            if wire.network.refuses(now, self.port) {
+                // What is left does not fit now.
+                break;
+            }
             wire.network.send(now, self.port, to, datagram);
             count += 1;
         }

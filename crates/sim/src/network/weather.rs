@@ -97,6 +97,22 @@ impl Weather {
         }
     }
 
+    /// Whether the operating system refuses a call of `client`, or of a server that serves it.
+    pub(super) fn refuses(&mut self, now: Mono, client: Option<usize>, injected: &mut Tally) -> bool {
+        let mut refused = false;
+        for Active { fault, dice, .. } in &mut self.faults {
+            if let Effect::SocketErrors { share } = fault.effect
+                && fault.is_on(now)
+                && fault.node.is_none_or(|node| Some(node) == client)
+                && dice.chance(share)
+            {
+                injected.count(fault.effect.name());
+                refused = true;
+            }
+        }
+        refused
+    }
+
     /// What happens to a packet of `len` bytes between the servers and `client`; `None` if it is lost.
     pub(super) fn fate(
         &mut self,
@@ -130,6 +146,10 @@ impl Weather {
                     now.since(fault.start).as_nanos() % round >= up.as_nanos()
                 }
                 Effect::BlackHole { largest } => len > largest,
+                Effect::MtuChange { largest, every } => {
+                    let turn = now.since(fault.start).as_nanos() / every.as_nanos().max(1);
+                    len > largest && turn % 2 == 1
+                }
                 Effect::Rate { bytes, queue } => {
                     let wait = path.busy.since(now);
                     let full = wait > queue;

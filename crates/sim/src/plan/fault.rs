@@ -46,6 +46,21 @@ pub enum Attack {
     Noise,
     /// Sends noise and damaged copies that claim to come from somebody else.
     Forge,
+    /// Sends datagrams without a byte from its own address.
+    Empty,
+}
+
+/// What a client with good credentials does that no honest one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mischief {
+    /// Sends nonsense inside its sealed packets.
+    Nonsense,
+    /// Acknowledges what was never sent, and everything that ever was.
+    LyingAcks,
+    /// Takes everything in and acknowledges nothing.
+    NeverAcks,
+    /// Two of them answer each other's challenges.
+    SwapChallenges,
 }
 
 /// What goes wrong. Shares are 0 to 1.
@@ -74,6 +89,10 @@ pub enum Effect {
     Rate { bytes: u64, queue: Duration },
     /// Larger packets vanish.
     BlackHole { largest: usize },
+    /// The way changes again and again: larger packets vanish every second time.
+    MtuChange { largest: usize, every: Duration },
+    /// The operating system refuses to send or to receive, so many calls of all.
+    SocketErrors { share: f64 },
     /// Nothing gets through.
     Partition { toward: Toward },
     /// Nothing gets through, now and then.
@@ -104,8 +123,18 @@ pub enum Effect {
     StopListening,
     /// A stranger sends so many packets a second.
     Attack { attack: Attack, rate: f64 },
-    /// A client with good credentials sends nonsense inside its connection, so many packets a second.
-    Rogue { rate: f64 },
+    /// A client with good credentials means harm, so many packets a second.
+    Rogue { mischief: Mischief, rate: f64 },
+    /// A stranger sends a copy of every request from its own addresses, so that it arrives first; to the end of the run.
+    Snatch { addresses: u8 },
+    /// A node sends so many messages in one update.
+    Spurt { messages: u32 },
+    /// So many players ask for a connection in one moment, and none answers.
+    Mob { players: u32 },
+    /// The server removes a driver, and listens with a new one after a while.
+    DriverRemoved,
+    /// The server drains a driver, and listens again after a while.
+    Drain,
 }
 
 impl Effect {
@@ -123,6 +152,8 @@ impl Effect {
             Self::Splice { .. } => "splice",
             Self::Rate { .. } => "rate",
             Self::BlackHole { .. } => "black hole",
+            Self::MtuChange { .. } => "mtu change",
+            Self::SocketErrors { .. } => "socket errors",
             Self::Partition { .. } => "partition",
             Self::Flap { .. } => "flap",
             Self::Clog { .. } => "clog",
@@ -141,7 +172,16 @@ impl Effect {
             Self::Attack { attack: Attack::CopyFirst, .. } => "attack: copy first",
             Self::Attack { attack: Attack::Noise, .. } => "attack: noise",
             Self::Attack { attack: Attack::Forge, .. } => "attack: forge",
-            Self::Rogue { .. } => "rogue client",
+            Self::Attack { attack: Attack::Empty, .. } => "attack: empty",
+            Self::Rogue { mischief: Mischief::Nonsense, .. } => "rogue: nonsense",
+            Self::Rogue { mischief: Mischief::LyingAcks, .. } => "rogue: lying acks",
+            Self::Rogue { mischief: Mischief::NeverAcks, .. } => "rogue: never acks",
+            Self::Rogue { mischief: Mischief::SwapChallenges, .. } => "rogue: swaps challenges",
+            Self::Snatch { .. } => "attack: snatch",
+            Self::Spurt { .. } => "spurt",
+            Self::Mob { .. } => "mob",
+            Self::DriverRemoved => "driver removed",
+            Self::Drain => "drain",
         }
     }
 
@@ -160,6 +200,8 @@ impl Effect {
                 | Self::Splice { .. }
                 | Self::Rate { .. }
                 | Self::BlackHole { .. }
+                | Self::MtuChange { .. }
+                | Self::SocketErrors { .. }
                 | Self::Partition { .. }
                 | Self::Flap { .. }
                 | Self::Clog { .. }
@@ -208,9 +250,14 @@ enum Whose {
 
 const BOTH: &[Level] = &[Level::L1, Level::L2];
 const L1: &[Level] = &[Level::L1];
+const L2: &[Level] = &[Level::L2];
 
 fn toward(dice: &mut Dice) -> Toward {
     dice.pick(&[Toward::Server, Toward::Client, Toward::Both, Toward::Both])
+}
+
+fn rogue(dice: &mut Dice, mischief: Mischief) -> Effect {
+    Effect::Rogue { mischief, rate: dice.magnitude(5.0..=200.0) }
 }
 
 fn attack(dice: &mut Dice, attack: Attack) -> Effect {
@@ -249,7 +296,18 @@ const KINDS: &[Kind] = &[
     Kind { chance: 0.10, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| attack(d, Attack::CopyFirst) },
     Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| attack(d, Attack::Noise) },
     Kind { chance: 0.12, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| attack(d, Attack::Forge) },
-    Kind { chance: 0.10, most: 2, whose: Whose::Stranger, levels: L1,   draw: |d| Effect::Rogue { rate: d.magnitude(5.0..=200.0) } },
+    Kind { chance: 0.10, most: 2, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::Nonsense) },
+    Kind { chance: 0.06, most: 1, whose: Whose::Packets, levels: BOTH, draw: |d| Effect::MtuChange { largest: d.number(600..=1199) as usize, every: d.time(ms(200)..=ms(20_000)) } },
+    Kind { chance: 0.08, most: 1, whose: Whose::Packets, levels: BOTH, draw: |d| Effect::SocketErrors { share: d.magnitude(0.001..=0.1) } },
+    Kind { chance: 0.06, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::LyingAcks) },
+    Kind { chance: 0.05, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::NeverAcks) },
+    Kind { chance: 0.06, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::SwapChallenges) },
+    Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| Effect::Snatch { addresses: d.number(1..=3) as u8 } },
+    Kind { chance: 0.05, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| attack(d, Attack::Empty) },
+    Kind { chance: 0.08, most: 2, whose: Whose::Node,    levels: L1,   draw: |d| Effect::Spurt { messages: d.magnitude(100.0..=10_000.0) as u32 } },
+    Kind { chance: 0.03, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| Effect::Mob { players: d.magnitude(30.0..=1000.0) as u32 } },
+    Kind { chance: 0.10, most: 2, whose: Whose::Server,  levels: L2,   draw: |_| Effect::DriverRemoved },
+    Kind { chance: 0.08, most: 1, whose: Whose::Server,  levels: L2,   draw: |_| Effect::Drain },
 ];
 
 /// The faults of `seed`, all within the time before `until`.

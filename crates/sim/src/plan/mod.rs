@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netstream::transport::Mono;
 
-pub use self::fault::{Attack, Effect, Fault, Toward};
+pub use self::fault::{Attack, Effect, Fault, Mischief, Toward};
 pub(crate) use self::workload::CHANNELS;
 pub use self::workload::Workload;
 use crate::dice::Dice;
@@ -94,6 +94,9 @@ impl Plan {
             true => (Some(Mono::ZERO + length / 2), length / 2 + HEALTHY),
             false => (None, length),
         };
+        let mut workload = Workload::draw(seed, level, clients);
+        // When numbers run out connections end, which is not what a run that heals is about.
+        workload.last_numbers = workload.last_numbers.filter(|_| heals_at.is_none());
         let trouble = heals_at.unwrap_or(Mono::ZERO + length);
         Self {
             seed,
@@ -103,7 +106,7 @@ impl Plan {
             servers,
             clients,
             faults: fault::draw(seed, level, trouble, clients, servers),
-            workload: Workload::draw(seed, level, clients),
+            workload,
         }
     }
 

@@ -54,6 +54,9 @@ pub struct Workload {
     pub in_process: bool,
     /// How often somebody calls what makes no sense at that moment.
     pub nonsense: f64,
+    /// The first packet number of every session, where it is so high that the last one is near. Only with the feature
+    /// `mutants`: no honest connection lives that long.
+    pub last_numbers: Option<u64>,
 }
 
 /// Channels of a simulated game: the three standard ones, a sequenced and a reliable unordered one.
@@ -105,6 +108,7 @@ impl Workload {
             approval: dice.chance(0.3),
             in_process: dice.chance(0.3),
             nonsense: if dice.chance(0.3) { dice.magnitude(0.01..=5.0) } else { 0.0 },
+            last_numbers: dice.chance(0.05).then(|| u64::MAX - dice.magnitude(100.0..=20_000.0) as u64),
         }
     }
 }

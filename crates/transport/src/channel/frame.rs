@@ -6,6 +6,7 @@ use super::codec::{Reader, Writer, varint_len};
 use super::wire::FRAGMENT_BYTES;
 use super::{ChannelConfig, ChannelId, ChannelKind, ChannelTable, Violation};
 use crate::DisconnectReason;
+use crate::mutants;
 
 const MESSAGE: u8 = 0;
 const STREAM: u8 = 2;
@@ -88,6 +89,7 @@ impl<'a> Frame<'a> {
                 if count == 0 || count as usize > fragments(max_message(config)) {
                     return Err(Violation::FragmentCount);
                 }
+                mutants::touch(21, index, count);
                 if index >= count {
                     return Err(Violation::FragmentIndex);
                 }

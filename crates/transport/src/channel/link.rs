@@ -17,6 +17,7 @@ use self::state::State;
 use super::lane::LaneKind;
 use super::sent::Sent;
 use super::{Backlog, ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt, SendError};
+use crate::mutants::{audit, mutant, take_work};
 use crate::{Limits, Mono, Random};
 
 /// How long a link is quiet before it gives the memory of its queues back.
@@ -194,6 +195,7 @@ impl Link {
     /// When the ack of something that holds others up will have been waited for too long.
     fn probe_at(&self) -> Option<Mono> {
         let waiting = self.sent.reliable_in_flight() > 0 || self.sent.in_flight() > 0 && self.state.reliable_waits();
+        let waiting = waiting && !mutant(6);
         waiting.then(|| {
             let base = self.state.rtt.probe_timeout(self.config.max_ack_delay);
             let backed_off = base * (1 << self.timeouts.min(MAX_DOUBLINGS));
@@ -303,6 +305,19 @@ impl Link {
             }
         }
         stats
+    }
+
+    /// What only a simulation looks at: that memory and work stay within their bounds, whatever a packet says.
+    fn audit_resources(&self, packet: usize) {
+        audit(30, || {
+            let (heap, cap) = (self.heap(), self.config.heap_cap());
+            (heap > cap).then(|| format!("a link has {heap} B of heap, the cap is {cap}"))
+        });
+        audit(34, || {
+            // Every range of an ack, every packet that it can settle, every frame.
+            let (steps, cap) = (take_work(), (super::wire::MAX_ACK_RANGES + super::sent::HISTORY + packet) as u64);
+            (steps > cap).then(|| format!("{steps} steps for a packet of {packet} B"))
+        });
     }
 
     /// Bytes of heap that this link has, but for events that were not polled; at most [`LinkConfig::heap_cap`]

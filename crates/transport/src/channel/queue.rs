@@ -6,6 +6,7 @@ use super::frame::{Carrier, fragments, has_id};
 use super::memory::{append_ring, copy_out};
 use super::wire::FRAGMENT_BYTES;
 use super::{ChannelConfig, ChannelId, ChannelTable, DropPolicy, Side};
+use crate::mutants::mutant;
 
 /// The queue of one unreliable channel.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub(super) struct Queue {
     gone: usize,
     /// Messages that were dropped because the queue was full.
     dropped: u64,
+}
+
+fn message_cost() -> usize {
+    if mutant(22) { 0 } else { ChannelConfig::MESSAGE_COST }
 }
 
 /// What is to leave next.
@@ -52,7 +57,7 @@ impl Queue {
 
     /// Bytes queued, each message charged for its length + [`ChannelConfig::MESSAGE_COST`].
     pub(super) fn charged(&self) -> usize {
-        self.data.len() + self.lengths.len() * ChannelConfig::MESSAGE_COST
+        self.data.len() + self.lengths.len() * message_cost()
     }
 
     pub(super) const fn dropped(&self) -> u64 {
@@ -61,7 +66,7 @@ impl Queue {
 
     /// Queues a message, at the cost of another or of itself where there is no room.
     pub(super) fn push(&mut self, message: &[u8]) {
-        while self.charged() + message.len() + ChannelConfig::MESSAGE_COST > self.cap {
+        while self.charged() + message.len() + message_cost() > self.cap {
             self.dropped += 1;
             if self.drop == DropPolicy::Newest {
                 return;

@@ -10,6 +10,7 @@ use super::number::{earlier, expand, is_before, later};
 use super::ranges::Ranges;
 use super::wire::{FRAGMENT_BYTES, INITIAL_WINDOW, MAX_WINDOW, UNORDERED_MESSAGES};
 use super::{ChannelConfig, ChannelId, ChannelTable};
+use crate::mutants::{audit, mutant};
 
 /// A smaller piece of a stream does not leave while there is more of it: its frame would cost more than it carries.
 const SLIVER: u64 = 32;
@@ -108,7 +109,14 @@ impl SendBuffer {
         let end = piece.offset.wrapping_add(span as u64);
         if is_before(piece.offset, self.fresh) {
             self.resent += span as u64;
+            if mutant(9) && self.messages.len() > 64 {
+                into.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+            }
         }
+        audit(27, || {
+            let known = is_before(piece.offset, self.base) || self.arrived.contains(piece.offset, end);
+            known.then(|| format!("bytes {} to {end} leave again, which have arrived", piece.offset))
+        });
         self.lost.remove(piece.offset, end);
         self.fresh = later(self.fresh, end);
         span as u16
@@ -121,7 +129,9 @@ impl SendBuffer {
         if !is_before(start, end) {
             return;
         }
-        self.lost.remove(start, end);
+        if !mutant(7) {
+            self.lost.remove(start, end);
+        }
         self.arrived.insert(start, end);
         let Some(base) = self.arrived.take_reaching(self.base) else {
             if !self.ordered {

@@ -7,6 +7,7 @@ use super::memory::append;
 use super::number::{expand, is_before, later};
 use super::wire::INITIAL_WINDOW;
 use super::{ChannelId, Violation};
+use crate::mutants::mutant;
 
 /// The most bytes of a message's length.
 const MAX_HEADER: usize = 4;
@@ -92,7 +93,7 @@ impl StreamReceiver {
             return Err(Violation::WindowExceeded);
         }
         if !is_before(self.next, end) {
-            return Ok(Taken::Yes);
+            return Ok(if mutant(5) { Taken::No } else { Taken::Yes });
         }
         if self.paused {
             let known = if is_before(start, self.next) { self.next.wrapping_sub(start) } else { 0 };

@@ -9,6 +9,7 @@ use super::partial::Partial;
 use super::stream::Taken;
 use super::wire::{FRAGMENT_BYTES, INITIAL_WINDOW, UNORDERED_MESSAGES};
 use super::{ChannelId, Violation};
+use crate::mutants::mutant;
 
 const WORDS: usize = UNORDERED_MESSAGES as usize / 64;
 
@@ -54,7 +55,7 @@ impl UnorderedReceiver {
 
     /// The message of this truncated id, unless it has been delivered already.
     fn fresh(&self, id: u16) -> Result<Option<u64>, Violation> {
-        let id = expand(u64::from(id), 16, self.floor);
+        let id = if mutant(8) { self.floor & !0xffff | u64::from(id) } else { expand(u64::from(id), 16, self.floor) };
         if is_before(id, self.floor) {
             return Ok(None);
         }

@@ -22,17 +22,23 @@ pub trait Aead: Sized + Send + Sync {
 /// The provider in use: ring.
 ///
 /// ring keeps its own copy of the key, and that copy is not wiped when it is dropped; [`Key`]s are.
-pub struct RingCipher(LessSafeKey);
+pub struct RingCipher(LessSafeKey, #[cfg(feature = "mutants")] u64);
 
 impl Aead for RingCipher {
     fn new(key: &Key) -> Self {
         // A key of 32 bytes is what the algorithm asks for; nothing else can fail here.
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key.as_bytes()).expect("ChaCha20 takes keys of 32 bytes");
-        Self(LessSafeKey::new(key))
+        let prepared = UnboundKey::new(&CHACHA20_POLY1305, key.as_bytes()).expect("ChaCha20 takes keys of 32 bytes");
+        Self(
+            LessSafeKey::new(prepared),
+            #[cfg(feature = "mutants")]
+            name(key),
+        )
     }
 
     #[inline]
     fn seal_in_place(&self, nonce: [u8; NONCE_BYTES], aad: &[u8], text: &mut [u8]) -> Tag {
+        #[cfg(feature = "mutants")]
+        crate::mutants::note_sealed(self.1, nonce);
         let nonce = Nonce::assume_unique_for_key(nonce);
         // Fails above 256 GiB only.
         let tag = self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), text).expect("texts are datagrams");
@@ -45,6 +51,19 @@ impl Aead for RingCipher {
     fn open_in_place<'a>(&self, nonce: [u8; NONCE_BYTES], aad: &[u8], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
         self.0.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), sealed).ok()
     }
+}
+
+#[cfg(feature = "mutants")]
+impl RingCipher {
+    /// Tells keys apart, for the simulator.
+    pub(crate) fn name(&self) -> u64 {
+        self.1
+    }
+}
+
+#[cfg(feature = "mutants")]
+fn name(key: &Key) -> u64 {
+    key.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 impl std::fmt::Debug for RingCipher {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::crypto::Drbg;
 use crate::limits::Limits;
+use crate::mutants::mutant;
 use crate::{DisconnectCode, DisconnectReason, Mono, Now, Random};
 
 /// Between two requests, and two responses.
@@ -267,7 +268,7 @@ impl Client {
         let fits = match self.state {
             State::Requesting | State::Over => false,
             // A payload that overtakes the keep-alive is lost, as the standard has it.
-            State::Responding => header.kind == PacketType::KeepAlive,
+            State::Responding => header.kind == PacketType::KeepAlive || mutant(4),
             State::Established | State::Leaving { .. } => true,
         };
         if !fits {
@@ -417,6 +418,15 @@ impl Client {
     /// Changes the limits in force.
     pub fn set_limits(&mut self, limits: &Limits) {
         self.limits = limits.clone();
+    }
+
+    /// Two clients answer each other's challenges: attackers of the simulator.
+    #[cfg(feature = "mutants")]
+    #[doc(hidden)]
+    pub fn swap_challenges(&mut self, other: &mut Self) {
+        if self.state == State::Responding && other.state == State::Responding {
+            std::mem::swap(&mut self.challenge, &mut other.challenge);
+        }
     }
 
     /// The server that is being asked or that we are connected to.

@@ -1,6 +1,7 @@
 //! The replay window: which sequence numbers of a peer have arrived.
 
 use super::REPLAY_WINDOW;
+use crate::mutants::mutant;
 
 const WORDS: usize = REPLAY_WINDOW as usize / 64;
 
@@ -20,8 +21,11 @@ impl ReplayWindow {
     pub(crate) fn accepts(&self, sequence: u64) -> bool {
         match self.newest {
             None => true,
+            Some(newest) if mutant(19) => {
+                sequence + REPLAY_WINDOW > newest && (sequence > newest || !self.has(sequence))
+            }
             Some(newest) if sequence > newest => true,
-            Some(newest) => newest - sequence < REPLAY_WINDOW && !self.has(sequence),
+            Some(newest) => newest - sequence < REPLAY_WINDOW && (!self.has(sequence) || mutant(20)),
         }
     }
 

@@ -8,6 +8,7 @@ use super::counters::Counter;
 use super::packet::{self, Header, KEEP_ALIVE_BODY, PacketType};
 use super::replay::ReplayWindow;
 use crate::crypto::{Aead, Cipher, Key};
+use crate::mutants;
 use crate::{Mono, Random};
 
 /// The largest body that a peer may send; we send less ([`MAX_BODY`](super::MAX_BODY)).
@@ -44,7 +45,7 @@ impl Session {
             protocol_id,
             seal: Cipher::new(seal),
             open: Cipher::new(open),
-            next: first,
+            next: mutants::first_number(first),
             replay: ReplayWindow::default(),
             last_sent: now,
             last_received: now,
@@ -77,6 +78,7 @@ impl Session {
             return Err(Counter::PacketBodySize);
         }
         self.last_received = now;
+        mutants::note_opened(&self.open, header.sequence);
         Ok(body)
     }
 
@@ -119,7 +121,7 @@ impl Session {
     /// No number is used twice, and the server's numbers stay below those of its challenges.
     fn take_number(&mut self) -> Option<u64> {
         let number = self.next;
-        self.next = number.checked_add(1).filter(|&next| next < 1 << 63)?;
+        self.next = number.checked_add(1).filter(|&next| next < mutants::number_limit())?;
         Some(number)
     }
 }

@@ -8,6 +8,7 @@ use super::super::sent::Cargo;
 use super::super::wire::write_head;
 use super::super::{LinkEvent, wire};
 use super::Link;
+use crate::mutants::mutant;
 use crate::{DisconnectReason, Mono};
 
 /// The goodbye is repeated this often until it is acknowledged.
@@ -79,6 +80,7 @@ impl Link {
             return;
         }
         reason.encode(&mut self.closing.goodbye);
+        let linger = if mutant(15) { Duration::ZERO } else { linger };
         self.closing.phase = Phase::Flushing { until: now + linger };
         self.advance_closing(now);
     }
@@ -129,6 +131,7 @@ impl Link {
         }
         match self.closing.phase {
             Phase::Open => self.end(LinkEvent::RemoteClosed(reason)),
+            Phase::Flushing { .. } | Phase::Saying { .. } if mutant(2) => self.closing.phase = Phase::Closed,
             // Both sides close: each keeps its own reason, and nobody is left to take the rest.
             Phase::Flushing { .. } | Phase::Saying { .. } => self.end(LinkEvent::Closed),
             Phase::Closed => {}

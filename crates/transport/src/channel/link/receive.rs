@@ -12,6 +12,7 @@ use super::super::wire::{Ack, DELAY_UNIT, Head};
 use super::super::{ChannelId, Violation};
 use super::Link;
 use crate::Mono;
+use crate::mutants::audit;
 use std::time::Duration;
 
 type Sink<'s> = dyn FnMut(ChannelId, &[u8]) + 's;
@@ -36,6 +37,8 @@ impl Link {
         if let Some(ack) = &head.ack {
             // Nothing has happened yet: a lie has no effect but the violation.
             self.sent.check(ack)?;
+            let unsent = !super::super::number::is_before(ack.largest, self.sent.next());
+            audit(26, || unsent.then(|| format!("an ack of {}, which never left, was taken", ack.largest)));
             self.handle_ack(now, ack);
         }
         self.state.counters.packets_received += 1;
@@ -55,6 +58,7 @@ impl Link {
         }
         self.state.received.record(now, head.number, taken == Taken::Yes, asks, self.config.max_ack_delay);
         self.advance_closing(now);
+        self.audit_resources(packet.len());
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::connection::{Connection, Leaving, Phase};
 use super::screen::{Denial, Handshakes};
 use super::{Event, IdentityPolicy, Outgoing, PARTING, Server, Slot};
+use crate::mutants::mutant;
 use crate::netcode::counters::Counter;
 use crate::netcode::packet::Header;
 use crate::netcode::pending::{Handshake, Inserted};
@@ -36,9 +37,10 @@ impl Server {
             return Err(Counter::DeniedFull);
         }
         let Handshakes { pending, budgets, .. } = &mut self.handshakes;
+        let addresses_per_token = if mutant(27) { 1 } else { budgets.addresses_per_token };
         let id = match under_way {
             Some(id) => id,
-            None => match pending.insert(handshake, budgets.addresses_per_token, budgets.tokens_per_address) {
+            None => match pending.insert(handshake, addresses_per_token, budgets.tokens_per_address) {
                 Inserted::Yes { id, evicted } => {
                     if evicted {
                         self.counters.add(Counter::PendingEvicted);

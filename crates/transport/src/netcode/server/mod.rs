@@ -24,6 +24,7 @@ use super::table::{AddressKey, KeyedMap, KeyedState};
 use super::{Farewell, GOODBYE_LIFE, KeyRing, Transmit};
 use crate::crypto::Drbg;
 use crate::limits::Limits;
+use crate::mutants::mutant;
 use crate::{ConnectionId, DisconnectCode, DisconnectReason, Identity, Mono, Now, Random};
 
 /// How long the layer above has to tell a peer why its connection ended, before the farewells begin.
@@ -159,6 +160,9 @@ impl Server {
         header: Header,
         datagram: &'d mut [u8],
     ) -> Result<Received<'d>, Counter> {
+        if mutant(28) {
+            self.by_address.entry(AddressKey::new(from)).or_insert(u32::MAX);
+        }
         let index = *self.by_address.get(&AddressKey::new(from)).ok_or(Counter::PacketUnknownPeer)?;
         let slot = self.slots.get_mut(index as usize).ok_or(Counter::PacketUnknownPeer)?;
         let id = ConnectionId { index, generation: slot.generation };
@@ -386,6 +390,7 @@ impl Server {
         report("connections_high", self.live_high_water as u64);
         let taken = self.slots.len() - self.free.len();
         report("goodbyes", (taken - self.live) as u64);
+        report("addresses", self.by_address.len() as u64);
         self.handshakes.report(report);
     }
 

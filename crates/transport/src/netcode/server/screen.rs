@@ -8,6 +8,7 @@ use super::budgets::Budgets;
 use super::{IdentityPolicy, ServerConfig};
 use crate::crypto::{Aead, Cipher, Key, TAG_BYTES};
 use crate::limits::Limits;
+use crate::mutants::mutant;
 use crate::netcode::challenge::Challenger;
 use crate::netcode::consumed::Consumed;
 use crate::netcode::counters::Counter;
@@ -64,7 +65,7 @@ impl Handshakes {
             pending: Pending::new(limits.pending_handshakes, random),
             consumed: Consumed::new(limits.consumed_tokens, random),
             challenger: Challenger::new(&seal, tag),
-            global_sequence: 1 << 63 | random.u64() >> 2,
+            global_sequence: if mutant(18) { 0 } else { 1 << 63 | if mutant(17) { 0 } else { random.u64() >> 2 } },
             budgets: Budgets::new(limits, random),
             denials: 0,
             clock_ahead: 0,
@@ -152,7 +153,7 @@ impl Handshakes {
         }
         // The clock tells whole seconds, so the second of the start belongs to the time before it.
         let start = self.start.wall.as_unix().saturating_add(1);
-        if kind == KeyKind::Issuer && expiry < start.saturating_add(self.lifetime) {
+        if kind == KeyKind::Issuer && !mutant(17) && expiry < start.saturating_add(self.lifetime) {
             return Err(Counter::RequestBeforeStart);
         }
         Ok(until)
@@ -245,7 +246,7 @@ impl Handshakes {
             let sealed: &mut [u8; CHALLENGE_BYTES] = sealed.try_into().map_err(|_| Counter::PacketBodySize)?;
             let opened =
                 self.challenger.open(u64::from_le_bytes(*number), sealed).ok_or(Counter::ResponseOpenFailed)?;
-            if !self.challenger.matches(&opened, &handshake.binding()) {
+            if !self.challenger.matches(&opened, &handshake.binding()) && !mutant(26) {
                 return Err(Counter::ResponseTagMismatch);
             }
             if now.mono.since(handshake.issued_at) > HANDSHAKE_LIFE {
