@@ -73,6 +73,7 @@ invariants! {
     I42 = "the same seed gives the same run",
     I43 = "whether a run is right does not depend on who comes first of those who are due at once",
     I45 = "the same script has the same course over every driver",
+    Game = "what the game itself demands",
     I46 = "what happens to one driver of a server happens to its own connections only",
 }
 

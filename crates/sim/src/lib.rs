@@ -37,11 +37,13 @@
 mod attacker;
 mod clock;
 mod dice;
+mod guest;
 mod invariant;
 mod journal;
 mod l1;
 mod l2;
 mod ladder;
+pub mod model;
 mod network;
 mod oracle;
 mod plan;
@@ -52,6 +54,7 @@ mod stage;
 mod tally;
 mod traffic;
 
+pub use guest::{Failure, Game, find_failure, run_game};
 pub use invariant::{Invariant, Violation};
 pub use ladder::{Climb, LADDER, Rung, climb};
 pub use plan::{Attack, Cut, Effect, Fault, Level, Mischief, Plan, Toward, Workload};

@@ -4,11 +4,16 @@
 
 mod args;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::process::{Command as Process, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use netstream_sim::{Case, LADDER, Outcome, Report, Trace, climb, shrink};
+use netstream::state::TRANSITIONS;
+use netstream_sim::model::handshake::{Handshake, Rule};
+use netstream_sim::model::lifecycle::Lifecycle;
+use netstream_sim::model::{Explored, explore};
+use netstream_sim::{Case, LADDER, Level, Outcome, Plan, Report, Trace, climb, shrink};
 
 use crate::args::{Command, Run};
 
@@ -26,6 +31,8 @@ fn main() -> ExitCode {
         }
         Ok(Command::Run(run)) => run_seeds(&run),
         Ok(Command::Replay { case, trace }) => replay(&case, trace),
+        Ok(Command::Model { full }) => check_models(full),
+        Ok(Command::Speed { level, length }) => measure_speed(level, length),
         Ok(Command::Ladder { seeds, rungs }) => climb_ladder(seeds, rungs.as_deref()),
         Err(error) => {
             eprintln!("{error}\n\n{}", args::HELP);
@@ -93,6 +100,61 @@ fn climb_ladder(seeds: Range<u64>, rungs: Option<&[usize]>) -> ExitCode {
     // Of a part of the ladder everything that can be there must be found.
     let least = if rungs.is_none() { GRADE } else { wanted.iter().filter(|rung| rung.level.is_some()).count() };
     if found.len() >= least { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The most states of one model that are looked at: what fits into a few gigabytes.
+const MOST_STATES: usize = 6_000_000;
+
+fn check_models(full: bool) -> ExitCode {
+    let mut red = false;
+    let mut show = |name: String, explored: &Explored, must_fail: bool, start: Instant| {
+        let Explored { states, complete, counterexample } = explored;
+        let seconds = start.elapsed().as_secs_f64();
+        let extent = if *complete { "all" } else { "first" };
+        match counterexample {
+            Some((way, what)) => {
+                println!("{name:<34} {states:>9} states in {seconds:6.1} s: {what}, after {} steps", way.len());
+                way.iter().for_each(|step| println!("    {step}"));
+            }
+            None => println!("{name:<34} {states:>9} states in {seconds:6.1} s: {extent} are right"),
+        }
+        red |= counterexample.is_some() != must_fail || !must_fail && !complete && !full;
+    };
+    for without in [None].into_iter().chain(Rule::ALL.map(Some)) {
+        let start = Instant::now();
+        let world = if full { Handshake::full(without) } else { Handshake::quick(without) };
+        let name = without.map_or("handshake".to_owned(), |rule| format!("handshake without {rule:?}"));
+        show(name, &explore(&world, MOST_STATES), without.is_some(), start);
+    }
+    let mut taken = BTreeSet::new();
+    for (approval, fits) in [(false, true), (true, true), (false, false)] {
+        let start = Instant::now();
+        let world = Lifecycle::new(approval, fits);
+        let name = match (approval, fits) {
+            (true, _) => "lifecycle with approval",
+            (_, true) => "lifecycle",
+            _ => "lifecycle, other versions",
+        };
+        show(name.to_owned(), &explore(&world, MOST_STATES), false, start);
+        taken.append(&mut world.taken());
+    }
+    println!("{} of {} rows of the lifecycle's table were taken", taken.len(), TRANSITIONS.len());
+    if red || taken.len() < TRANSITIONS.len() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn measure_speed(level: Level, length: Duration) -> ExitCode {
+    let plan = Plan::calm(level, length, 8);
+    let start = Instant::now();
+    let outcome = plan.run();
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{}: 1 server and 8 clients, 60 Hz, {:.0} virtual s in {seconds:.2} s: {:.0}x real time, {} datagrams",
+        level.name(),
+        outcome.virtual_time.as_secs_f64(),
+        outcome.virtual_time.as_secs_f64() / seconds,
+        outcome.datagrams
+    );
+    if outcome.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Shows a failure: what, the last of the log, and the smallest case.

@@ -60,6 +60,8 @@ pub(crate) struct Network {
     /// From how many addresses somebody sends copies of requests.
     snatchers: u8,
     snatches: u16,
+    /// One datagram of each type and length, by these; where somebody wants them.
+    tapped: Option<BTreeMap<(u8, usize), Vec<u8>>>,
     /// Whether the operating systems refuse calls now and then.
     refuses: bool,
     seen: u64,
@@ -104,6 +106,7 @@ impl Network {
             watched: plan.has_replays(),
             snatchers: 0,
             snatches: 0,
+            tapped: None,
             refuses: plan.faults.iter().any(|fault| matches!(fault.effect, Effect::SocketErrors { .. })),
             seen: 0,
             dice: Dice::new(plan.seed, "network", 0),
@@ -171,6 +174,16 @@ impl Network {
         self.snatchers = self.snatchers.max(addresses);
     }
 
+    /// Keeps a datagram of each type and length from now on.
+    pub(crate) fn tap(&mut self) {
+        self.tapped = Some(BTreeMap::new());
+    }
+
+    /// What was kept.
+    pub(crate) fn take_tapped(&mut self) -> Vec<Vec<u8>> {
+        self.tapped.take().into_iter().flatten().map(|(_, bytes)| bytes).collect()
+    }
+
     /// Whether the operating system refuses a call on this socket.
     pub(crate) fn refuses(&mut self, now: Mono, port: Port) -> bool {
         if !self.refuses {
@@ -196,6 +209,9 @@ impl Network {
                 self.injected.count("attack: snatch");
                 self.inject(now, own, to, bytes);
             }
+        }
+        if let (Some(tapped), Some(first)) = (&mut self.tapped, bytes.first()) {
+            tapped.entry((*first, bytes.len())).or_insert_with(|| bytes.to_vec());
         }
         let from = self.sockets[port].address;
         self.see(from, to, bytes);

@@ -7,6 +7,7 @@ use crate::invariant::{Invariant, Violation};
 use crate::journal::Journal;
 use crate::l1::Cores;
 use crate::l2::Apps;
+use crate::network::Network;
 use crate::plan::{Cut, Level, Plan};
 use crate::stage::{Cast, Stage};
 use crate::tally::Tally;
@@ -32,6 +33,8 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     /// The last entries of the log, where they were kept.
     pub trace: Vec<String>,
+    /// Datagrams, where they were kept.
+    pub captured: Vec<Vec<u8>>,
 }
 
 /// How much of a run is written down.
@@ -43,6 +46,18 @@ pub enum Trace {
     Last,
     /// Everything goes to standard output.
     Print,
+    /// Only the hash, and the datagrams of level 1: one of each type and length.
+    Capture,
+}
+
+impl Plan {
+    /// Runs it, and writes nothing down.
+    pub fn run(self) -> Outcome {
+        match self.level {
+            Level::L1 => play(Stage::new(self.clone(), Cores::new(self, Journal::silent()), 0)),
+            Level::L2 => play(Stage::new(self.clone(), Apps::new(self, Journal::silent(), None), 0)),
+        }
+    }
 }
 
 /// What is run: a seed and how it is read.
@@ -75,17 +90,18 @@ impl Case {
 
     /// Runs it.
     pub fn run(&self, trace: Trace) -> Outcome {
-        let journal = match trace {
-            Trace::Hash => Journal::silent(),
-            Trace::Last => Journal::tracing(false),
-            Trace::Print => Journal::tracing(true),
-        };
-        let plan = self.plan();
+        let (journal, plan) = (journal_for(trace), self.plan());
         #[cfg(feature = "mutants")]
         netstream::transport::mutants::begin(self.mutant, plan.workload.last_numbers);
         let outcome = match self.level {
-            Level::L1 => play(Stage::new(plan.clone(), Cores::new(plan, journal), self.order)),
-            Level::L2 => play(Stage::new(plan.clone(), Apps::new(plan, journal), self.order)),
+            Level::L1 => {
+                let mut cores = Cores::new(plan.clone(), journal);
+                if trace == Trace::Capture {
+                    cores.with_network(Network::tap);
+                }
+                play(Stage::new(plan, cores, self.order))
+            }
+            Level::L2 => play(Stage::new(plan.clone(), Apps::new(plan, journal, None), self.order)),
         };
         #[cfg(feature = "mutants")]
         netstream::transport::mutants::begin(0, None);
@@ -114,7 +130,16 @@ impl Case {
     }
 }
 
-fn play<C: Cast>(mut stage: Stage<C>) -> Outcome {
+/// The log that a trace asks for.
+pub(crate) fn journal_for(trace: Trace) -> Journal {
+    match trace {
+        Trace::Hash | Trace::Capture => Journal::silent(),
+        Trace::Last => Journal::tracing(false),
+        Trace::Print => Journal::tracing(true),
+    }
+}
+
+pub(crate) fn play<C: Cast>(mut stage: Stage<C>) -> Outcome {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| stage.run())) {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without text");

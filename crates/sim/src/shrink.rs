@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::invariant::Invariant;
+use crate::invariant::{Invariant, Violation};
 use crate::run::{Case, Trace};
 
 /// What came of making a case smaller.
@@ -19,21 +19,25 @@ pub struct Shrunk {
 ///
 /// The order is that of what it saves. Each purpose in a plan has dice of its own, so the rest stays as it was.
 pub fn shrink(case: &Case, invariant: Invariant, runs: u32) -> Shrunk {
+    shrink_while(case, runs, |case| case.run(Trace::Hash).violation.filter(|found| found.invariant == invariant))
+}
+
+/// The same, with whatever tells whether a case still fails.
+pub(crate) fn shrink_while(case: &Case, runs: u32, fails: impl Fn(&Case) -> Option<Violation>) -> Shrunk {
     let mut best = Shrunk { case: case.clone(), runs: 0 };
     let try_out = |best: &mut Shrunk, candidate: Case| {
         if best.runs >= runs || candidate == best.case {
             return false;
         }
         best.runs += 1;
-        let violation = candidate.run(Trace::Hash).violation;
-        let fails = violation.is_some_and(|violation| violation.invariant == invariant);
-        if fails {
+        let still = fails(&candidate).is_some();
+        if still {
             best.case = candidate;
         }
-        fails
+        still
     };
     // It ends with the violation anyway; cutting right behind it lets the faults after it go at once.
-    if let Some(violation) = case.run(Trace::Hash).violation {
+    if let Some(violation) = fails(case) {
         let mut candidate = best.case.clone();
         candidate.cut.length = Some(Duration::from_nanos(violation.at.as_nanos()) + Duration::from_millis(1));
         try_out(&mut best, candidate);

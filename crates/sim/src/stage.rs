@@ -263,7 +263,8 @@ impl<C: Cast> Stage<C> {
 
     /// What came of it.
     pub(crate) fn outcome(mut self) -> Outcome {
-        let (datagrams, injected) = self.cast.with_network(|network| (network.datagrams, network.injected.clone()));
+        let (datagrams, injected, captured) =
+            self.cast.with_network(|network| (network.datagrams, network.injected.clone(), network.take_tapped()));
         let record = self.cast.record();
         record.sometimes.add("this run heals", u64::from(self.plan.heals_at.is_some()));
         Outcome {
@@ -276,6 +277,7 @@ impl<C: Cast> Stage<C> {
             sometimes: std::mem::take(&mut record.sometimes),
             violation: record.violation.take(),
             trace: record.journal.last(),
+            captured,
         }
     }
 

@@ -32,6 +32,9 @@ mod off {
     pub(crate) const fn touch(_number: u8, _place: u32, _of: u32) {}
 
     #[inline(always)]
+    pub(crate) const fn reserve(_number: u8, _bytes: usize) {}
+
+    #[inline(always)]
     pub(crate) const fn work(_steps: u64) {}
 
     #[inline(always)]
@@ -102,6 +105,12 @@ mod on {
     /// Uses a place of a list that has so many, as a bug would that looks first and compares later.
     pub(crate) fn touch(number: u8, place: u32, of: u32) {
         assert!(!mutant(number) || place < of, "place {place} of {of}");
+    }
+
+    /// Stands for memory that a bug would reserve here; too much of it to do so.
+    pub(crate) fn reserve(number: u8, bytes: usize) {
+        const CAP: usize = 640 << 10;
+        audit(30, || (mutant(number) && bytes > CAP).then(|| format!("{bytes} B are reserved, the cap is {CAP}")));
     }
 
     /// Notes steps of a loop.

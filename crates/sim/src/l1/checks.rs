@@ -93,14 +93,25 @@ pub(super) fn check_acks_down(now: Mono, bond: usize, queued: usize, ledger: &mu
     }
 }
 
+/// I9: who has been asked to end is over in time, whatever the other end does.
+pub(super) fn check_endings(now: Mono, plan: &Plan, ledger: &mut Ledger) {
+    let stops = plan.stops();
+    let late = |over_by: Option<Mono>| over_by.is_some_and(|by| now > by + stops);
+    let attempt = ledger.attempts.iter().position(|attempt| attempt.ended.is_none() && late(attempt.over_by));
+    let bond = ledger.bonds.iter().position(|bond| bond.ended.is_none() && late(bond.over_by));
+    if attempt.is_some() || bond.is_some() {
+        let what = format!("asked to end and not over: attempt {attempt:?} bond {bond:?}");
+        ledger.violate(now, Invariant::I9, what);
+    }
+}
+
 /// I9: who is alone notices it.
 pub(super) fn check_loneliness(now: Mono, plan: &Plan, ledger: &mut Ledger) {
     // Somebody who repeats old packets can keep an end alive for as many of them as got lost before.
     if plan.has_replays() {
         return;
     }
-    let stops: Duration =
-        plan.faults.iter().filter(|fault| fault.effect.stops_a_node()).map(|fault| fault.length).sum();
+    let stops = plan.stops();
     let slowest_clock = 1.2;
     let idle = plan.workload.idle_timeout.mul_f64(slowest_clock);
     // A goodbye may linger before it is given up.

@@ -16,7 +16,7 @@ use crate::dice::Dice;
 use crate::invariant::Invariant;
 use crate::network::{Network, Owner, Port};
 use crate::oracle::{Received, Sent};
-use crate::plan::{Plan, Workload};
+use crate::plan::{Plan, Workload, slow};
 use crate::stage::{Moment, Mood};
 use crate::traffic;
 
@@ -184,6 +184,7 @@ impl ClientNode {
                     let code = DisconnectCode::Application(self.dice.number(0..=65_535) as u16);
                     let reason = DisconnectReason::local(code).with_text(&format!("attempt {attempt} has had enough"));
                     ledger.attempts[attempt].goodbyes.push(reason.clone());
+                    ledger.attempts[attempt].over_by.get_or_insert(now + slow(linger));
                     if let Some(session) = self.sessions.last_mut() {
                         session.core.disconnect(local, &reason, linger);
                         if mood == Mood::Wild && self.dice.chance(0.2) {
@@ -235,6 +236,7 @@ impl ClientNode {
             connected: None,
             ended: None,
             goodbyes: Vec::new(),
+            over_by: None,
             sent: Sent::default(),
             received: Received::default(),
             bond: None,

@@ -3,6 +3,7 @@
 //! Every report of a core passes through here and is judged at once.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use netstream::transport::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Mono, Origin};
 
@@ -28,6 +29,8 @@ pub(crate) struct Attempt {
     pub(crate) ended: Option<(Mono, Option<DisconnectReason>)>,
     /// What the client said when it left.
     pub(crate) goodbyes: Vec<DisconnectReason>,
+    /// By when it must be over, since it has been asked to end.
+    pub(crate) over_by: Option<Mono>,
     pub(crate) sent: Sent,
     pub(crate) received: Received,
     /// The bond that its messages come from.
@@ -41,8 +44,10 @@ pub(crate) struct Bond {
     pub(crate) id: ConnectionId,
     pub(crate) attempt: usize,
     pub(crate) identity: u64,
+    pub(crate) accepted: Mono,
     pub(crate) ended: Option<(Mono, Option<DisconnectReason>)>,
     pub(crate) goodbyes: Vec<DisconnectReason>,
+    pub(crate) over_by: Option<Mono>,
     pub(crate) sent: Sent,
     pub(crate) received: Received,
 }
@@ -97,6 +102,10 @@ impl Ledger {
                     // The handshake is over and the server has no place for it: it is told so next, and gets no message.
                     self.record.sometimes.count("refused after the handshake");
                 }
+                let accepted = self.bonds.iter().rev().find(|bond| bond.attempt == attempt).map(|bond| bond.accepted);
+                // Two ways and two updates take less.
+                let late = accepted.is_some_and(|accepted| at.since(accepted) > Duration::from_millis(700));
+                self.record.sometimes.add("the last packet of a handshake is late or lost", u64::from(late));
                 self.attempts[attempt].connected = Some(at);
             }
             Incoming::Message { channel, bytes, .. } => {
@@ -200,8 +209,10 @@ impl Ledger {
                     id: *connection,
                     attempt,
                     identity: identity.client_id,
+                    accepted: at,
                     ended: None,
                     goodbyes: Vec::new(),
+                    over_by: None,
                     sent: Sent::default(),
                     received: Received::default(),
                 });

@@ -20,6 +20,7 @@ use self::ledger::Ledger;
 use self::rogue::Rogue;
 use self::server::ServerNode;
 use self::setup::Setup;
+use crate::invariant::Invariant;
 use crate::journal::Journal;
 use crate::network::{Network, Port};
 use crate::plan::{Mischief, Plan};
@@ -137,6 +138,7 @@ impl Cast for Cores {
         for (client, awake_since) in clients.iter_mut().zip(awake_since) {
             client.check(now, *awake_since, ledger);
         }
+        checks::check_endings(now, plan, ledger);
         checks::check_loneliness(now, plan, ledger);
         for (bond, queued) in servers.iter().flat_map(ServerNode::queued) {
             checks::check_acks_down(now, bond, queued, ledger);
@@ -160,6 +162,17 @@ impl Cast for Cores {
         }
         let quiet_since = plan.heals_at.unwrap_or(now) + PLAY_ON;
         checks::check_everything_arrived(now, ledger, quiet_since);
+        let down = servers.iter().flat_map(ServerNode::queued).filter(|(bond, _)| {
+            let attempt = &ledger.attempts[ledger.bonds[*bond].attempt];
+            attempt.is_up() && attempt.connected.is_some_and(|connected| connected < quiet_since)
+        });
+        let up = clients.iter().filter_map(ClientNode::queued).filter(|(attempt, _)| {
+            ledger.attempts[*attempt].connected.is_some_and(|connected| connected < quiet_since)
+        });
+        if let Some((who, queued)) = down.chain(up).find(|(_, queued)| *queued > 0) {
+            let what = format!("{queued} B of {who} are still not acknowledged");
+            ledger.violate(now, Invariant::I20, what);
+        }
     }
 
     fn check_empty(&mut self, now: Mono, left_at: Mono) {

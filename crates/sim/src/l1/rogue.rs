@@ -105,6 +105,7 @@ impl Rogue {
             connected: None,
             ended: None,
             goodbyes: Vec::new(),
+            over_by: None,
             sent: Sent::default(),
             received: Received::default(),
             bond: None,

@@ -15,7 +15,7 @@ use crate::dice::Dice;
 use crate::invariant::Invariant;
 use crate::journal::SERVERS;
 use crate::network::{Network, Owner, Port};
-use crate::plan::{Plan, Workload};
+use crate::plan::{Plan, Workload, slow};
 use crate::stage::{Moment, Mood};
 use crate::tally::Tally;
 use crate::traffic;
@@ -178,10 +178,14 @@ impl ServerNode {
                     }
                 }
             }
-            if dice.chance(workload.kicks * passed.as_secs_f64()) {
+            // Now and then the very player is thrown out who is about to leave.
+            let is_leaving = ledger.attempts[ledger.bonds[bond].attempt].over_by.is_some();
+            let spite = if is_leaving { workload.spite } else { 0.0 };
+            if dice.chance(workload.kicks * passed.as_secs_f64()) || dice.chance(spite) {
                 let reason =
                     DisconnectReason::local(DisconnectCode::Kicked).with_text(&format!("bond {bond} has to go"));
                 ledger.bonds[bond].goodbyes.push(reason.clone());
+                ledger.bonds[bond].over_by.get_or_insert(now + slow(workload.linger));
                 core.disconnect(local, id, &reason, workload.linger);
             }
         }

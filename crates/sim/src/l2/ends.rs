@@ -1,7 +1,7 @@
 //! Every end of every connection, of all Worlds, and what must hold of it.
 
 use bevy_ecs::entity::Entity;
-use netstream::driver::ConnectionKey;
+use netstream::driver::{ConnectionKey, DriverId};
 use netstream::state::{Side, TRANSITIONS, first_state};
 use netstream::transport::{DisconnectCode, DisconnectReason, Mono, Origin};
 use netstream::{ConnectionEvent, ConnectionState};
@@ -20,6 +20,10 @@ pub(super) struct End {
     pub(super) entity: Entity,
     pub(super) key: ConnectionKey,
     pub(super) state: ConnectionState,
+    /// Nobody judges what it says.
+    pub(super) rogue: bool,
+    /// Since when it is on its way out.
+    pub(super) ending: Option<Mono>,
     pub(super) network_id: Option<u32>,
     /// When it was connected, and when it was over or its World was gone.
     pub(super) connected: Option<Mono>,
@@ -38,6 +42,15 @@ pub(super) struct Ends {
     pub(super) largest: [usize; CHANNELS],
     /// What anybody has ever given as a reason.
     pub(super) said: Vec<DisconnectReason>,
+    /// The client whose version of the game is another one.
+    pub(super) foreign: Option<u32>,
+    /// Drivers that are gone: of which World, and since when.
+    pub(super) removed: Vec<(usize, DriverId, Mono)>,
+}
+
+/// What the connections of a removed driver are told.
+pub(super) fn removal(driver: DriverId) -> DisconnectReason {
+    DisconnectReason::local(DisconnectCode::ServerShutdown).with_text(&format!("{driver:?} goes"))
 }
 
 impl Ends {
@@ -47,7 +60,18 @@ impl Ends {
     }
 
     /// I1, I2, I6, I12: judges one event of a World, in the order in which observers saw it.
-    pub(super) fn handle_event(&mut self, now: Mono, world: usize, node: u32, side: Side, event: &ConnectionEvent) {
+    pub(super) fn handle_event(
+        &mut self,
+        now: Mono,
+        world: usize,
+        node: u32,
+        side: Side,
+        event: &ConnectionEvent,
+        rogue: bool,
+    ) {
+        if self.foreign == Some(node) && event.state.is_connected() {
+            self.record.violate(now, Invariant::I11, "a client of another version is Connected");
+        }
         let known = self.all.iter().rposition(|end| end.world == world && end.key == event.key);
         self.record.journal.note(now, node, "event", word(event.state), || {
             let reason = event.reason.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -63,6 +87,8 @@ impl Ends {
                 entity: event.connection,
                 key: event.key,
                 state: event.state,
+                rogue,
+                ending: None,
                 network_id: None,
                 connected: None,
                 ended: None,
@@ -90,6 +116,9 @@ impl Ends {
             record.violate(now, Invariant::I1, format!("end {place}: {} after {}", event.state, end.state));
         }
         end.state = event.state;
+        if event.state.is_ending() {
+            end.ending.get_or_insert(now);
+        }
         end.network_id = event.network_id.map(|id| id.number());
         if event.state.is_connected() && end.connected.is_none() {
             end.connected = Some(now);
@@ -103,7 +132,13 @@ impl Ends {
             if from_game && (!known || reason.origin == Origin::Link) {
                 record.violate(now, Invariant::I6, format!("end {place}: nobody said {reason}"));
             }
-            if reason.code == DisconnectCode::ProtocolViolation {
+            if reason.text.as_str().ends_with(" goes")
+                && reason.origin == Origin::Local
+                && *reason != removal(end.key.driver)
+            {
+                record.violate(now, Invariant::I46, format!("end {place} of {:?}: {reason}", end.key.driver));
+            }
+            if reason.code == DisconnectCode::ProtocolViolation && !end.rogue {
                 record.violate(now, Invariant::I26, format!("end {place}: {reason}"));
             }
         }
@@ -119,7 +154,7 @@ impl Ends {
         }
     }
 
-    /// I10, I19, I21 to I24, I39: judges a message that a World's game has read.
+    /// I10, I11, I19, I21 to I24, I39: judges a message that a World's game has read.
     pub(super) fn handle_message(
         &mut self,
         now: Mono,
@@ -133,11 +168,18 @@ impl Ends {
             return self.record.violate(now, Invariant::I39, format!("a message of {entity}, which is no connection"));
         };
         let end = &self.all[place];
+        if end.rogue {
+            return;
+        }
         if end.ended.is_some_and(|ended| ended <= last_update) {
             return self.record.violate(now, Invariant::I10, format!("a message for end {place}, which is over"));
         }
+        if end.ending.is_some_and(|ending| ending <= last_update) {
+            return self.record.violate(now, Invariant::I39, format!("a message for end {place}, which is ending"));
+        }
         if end.connected.is_none() {
-            return self.record.violate(now, Invariant::I39, format!("a message for end {place} in {}", end.state));
+            // Version and approval come before Connected.
+            return self.record.violate(now, Invariant::I11, format!("a message for end {place} in {}", end.state));
         }
         let other = match end.other {
             Some(other) => other,
@@ -161,6 +203,17 @@ impl Ends {
         };
         if let Err((rule, what)) = self.all[place].received.check(other as u32, channel, bytes, &self.largest) {
             self.record.violate(now, rule, format!("end {place}: {what}"));
+        }
+    }
+
+    /// I46: after the next update nobody is left whose driver was removed.
+    pub(super) fn check_removed(&mut self, now: Mono, world: usize) {
+        let gone = |end: &End| {
+            self.removed.iter().any(|(of, driver, since)| *of == end.world && *driver == end.key.driver && *since < now)
+        };
+        let left = self.all.iter().position(|end| end.world == world && end.ended.is_none() && gone(end));
+        if let Some(place) = left {
+            self.record.violate(now, Invariant::I46, format!("end {place} is still there, its driver is not"));
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bevy_ecs::entity::Entity;
 use bevy_ecs::system::RunSystemOnce;
+use netstream::BanTarget;
 use netstream::prelude::*;
 use netstream::state::Side;
 use netstream::transport::Mono;
@@ -46,7 +47,7 @@ impl Player {
         now: Mono,
         mood: Mood,
         workload: &Workload,
-        endpoint: &str,
+        endpoint: impl Fn(&mut Dice) -> String,
         code: &JoinCode,
         ends: &mut Ends,
     ) {
@@ -60,7 +61,7 @@ impl Player {
                 (None, _) => *next_join = Some(now + Duration::from_secs(1).mul_f64(dice.share())),
                 (Some(due), _) if due <= now => {
                     *next_join = None;
-                    join(peer, endpoint, code, dice.chance(0.5));
+                    join(peer, &endpoint(dice), code, dice.chance(0.5));
                 }
                 (Some(due), Mood::Steady | Mood::Quiet) => *next_join = Some(due.min(now + Duration::from_secs(1))),
                 (Some(_), Mood::Wild) => {}
@@ -88,7 +89,7 @@ impl Player {
             let any = any_entity(peer, dice, ends);
             call_nonsense(peer, any, dice);
             if peer.side == Side::Client && dice.chance(0.3) {
-                join(peer, endpoint, code, false);
+                join(peer, &endpoint(dice), code, false);
             }
         }
         peer.update(now, ends);
@@ -127,7 +128,10 @@ fn play(
     ends: &mut Ends,
 ) {
     let in_game = peer.app.world().get::<NetworkStreamInGame>(entity).is_some();
-    if let Ok(mut entity) = peer.app.world_mut().get_entity_mut(entity) {
+    // Somebody's own game enters by itself.
+    if peer.guest.is_none()
+        && let Ok(mut entity) = peer.app.world_mut().get_entity_mut(entity)
+    {
         if !in_game && dice.chance(passed.as_secs_f64()) {
             entity.insert(NetworkStreamInGame);
         } else if in_game && dice.chance(passed.as_secs_f64() / 20.0) {
@@ -219,6 +223,13 @@ pub(super) fn serve(
             ends.said.push(DisconnectReason::local(DisconnectCode::Kicked).with_text(&text));
             let _ = server.net().kick(entity, &text);
         }
+        if mood == Mood::Wild && dice.chance(workload.bans * passed.as_secs_f64()) {
+            if let Some(address) = server.net().remote_address(entity) {
+                ends.record.sometimes.count("an address is banned");
+                let time = dice.up_to(Duration::from_secs(5));
+                server.net().ban(BanTarget::address(address.ip()), Some(time), "for a moment");
+            }
+        }
         if mood == Mood::Wild && dice.chance(workload.nonsense * passed.as_secs_f64() / 10.0) {
             ends.record.sometimes.count("a connection entity is despawned");
             server.app.world_mut().despawn(entity);
@@ -252,8 +263,7 @@ pub(super) fn check_loneliness(now: Mono, plan: &Plan, ends: &mut Ends) {
     if plan.has_replays() {
         return;
     }
-    let stops: Duration =
-        plan.faults.iter().filter(|fault| fault.effect.stops_a_node()).map(|fault| fault.length).sum();
+    let stops = plan.stops();
     // Idle timeout by a slow clock, a goodbye that lingers, and a tick.
     let patience = plan.workload.idle_timeout.mul_f64(1.2) + Duration::from_secs(4) + plan.longest_travel() + stops;
     let is_lonely = |end: &&End| {
@@ -267,21 +277,26 @@ pub(super) fn check_loneliness(now: Mono, plan: &Plan, ends: &mut Ends) {
 }
 
 /// I7, I8: everybody is in, on both ends.
-pub(super) fn check_everybody_is_in(
+pub(super) fn check_everybody_is_in<'p>(
     now: Mono,
     plan: &Plan,
     clients: &[Player],
-    server: Option<&Peer>,
+    servers: impl Iterator<Item = &'p Peer>,
     ends: &mut Ends,
 ) {
     let connected = |place: usize| ends.all[place].state.is_connected();
-    let out = clients.iter().find(|client| !client.current(ends).is_some_and(connected));
-    let there = server.map_or(0, |server| ends.live(server.world).filter(|(_, end)| end.state.is_connected()).count());
+    let foreign = plan.workload.foreign;
+    let mut ours = clients.iter().filter(|client| Some(client.index) != foreign);
+    let out = ours.find(|client| !client.current(ends).is_some_and(connected));
+    let present =
+        |server: &Peer| ends.live(server.world).filter(|(_, end)| end.state.is_connected() && !end.rogue).count();
+    let there: usize = servers.map(present).sum();
+    let expected = clients.iter().filter(|client| Some(client.index) != foreign).count();
     let what = match out {
         Some(client) => {
             format!("client {} is not in: {:?}", client.index, client.current(ends).map(|end| &ends.all[end]))
         }
-        None if there != plan.clients => format!("{} clients are in, the server knows {there}", plan.clients),
+        None if there != expected => format!("{expected} clients are in, the servers know {there}"),
         None => return,
     };
     ends.record.violate(now, Invariant::I8, what);

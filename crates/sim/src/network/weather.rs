@@ -8,6 +8,9 @@ use crate::dice::Dice;
 use crate::plan::{Effect, Fault, Plan, Toward};
 use crate::tally::Tally;
 
+/// A keep-alive has at most 33 bytes, a goodbye with a text or an acknowledgement little more.
+const SMALL: usize = 64;
+
 /// The faults that concern packets, with their dice and what they remember of each path.
 #[derive(Debug)]
 pub(super) struct Weather {
@@ -135,6 +138,7 @@ impl Weather {
             let meets = |which: Toward| which == Toward::Both || which == toward;
             let lost = match fault.effect {
                 Effect::Loss { share, toward: which } => meets(which) && dice.chance(share),
+                Effect::SmallLoss { share } => len <= SMALL && dice.chance(share),
                 Effect::Burst { share, packets } => {
                     let turn = if path.in_burst { 1.0 / packets } else { share / (packets * (1.0 - share)) };
                     path.in_burst ^= dice.chance(turn);

@@ -69,6 +69,8 @@ pub enum Mischief {
 pub enum Effect {
     /// Each packet may be lost.
     Loss { share: f64, toward: Toward },
+    /// Each packet of few bytes may be lost: keep-alives, acknowledgements, goodbyes.
+    SmallLoss { share: f64 },
     /// Packets are lost in bursts of this mean length (Gilbert and Elliott).
     Burst { share: f64, packets: f64 },
     /// Packets arrive again, up to `after` later: past the end of their connection, perhaps.
@@ -142,6 +144,7 @@ impl Effect {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Loss { .. } => "loss",
+            Self::SmallLoss { .. } => "small loss",
             Self::Burst { .. } => "burst loss",
             Self::Duplicate { .. } => "duplicate",
             Self::Delay { .. } => "delay",
@@ -190,6 +193,7 @@ impl Effect {
         matches!(
             self,
             Self::Loss { .. }
+                | Self::SmallLoss { .. }
                 | Self::Burst { .. }
                 | Self::Duplicate { .. }
                 | Self::Delay { .. }
@@ -296,15 +300,16 @@ const KINDS: &[Kind] = &[
     Kind { chance: 0.10, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| attack(d, Attack::CopyFirst) },
     Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| attack(d, Attack::Noise) },
     Kind { chance: 0.12, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| attack(d, Attack::Forge) },
-    Kind { chance: 0.10, most: 2, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::Nonsense) },
+    Kind { chance: 0.10, most: 2, whose: Whose::Stranger, levels: BOTH, draw: |d| rogue(d, Mischief::Nonsense) },
     Kind { chance: 0.06, most: 1, whose: Whose::Packets, levels: BOTH, draw: |d| Effect::MtuChange { largest: d.number(600..=1199) as usize, every: d.time(ms(200)..=ms(20_000)) } },
+    Kind { chance: 0.10, most: 1, whose: Whose::Packets, levels: BOTH, draw: |d| Effect::SmallLoss { share: d.magnitude(0.1..=0.95) } },
     Kind { chance: 0.08, most: 1, whose: Whose::Packets, levels: BOTH, draw: |d| Effect::SocketErrors { share: d.magnitude(0.001..=0.1) } },
     Kind { chance: 0.06, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::LyingAcks) },
     Kind { chance: 0.05, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::NeverAcks) },
     Kind { chance: 0.06, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::SwapChallenges) },
     Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| Effect::Snatch { addresses: d.number(1..=3) as u8 } },
     Kind { chance: 0.05, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| attack(d, Attack::Empty) },
-    Kind { chance: 0.08, most: 2, whose: Whose::Node,    levels: L1,   draw: |d| Effect::Spurt { messages: d.magnitude(100.0..=10_000.0) as u32 } },
+    Kind { chance: 0.08, most: 2, whose: Whose::Node,    levels: L1,   draw: |d| Effect::Spurt { messages: d.magnitude(100.0..=300_000.0) as u32 } },
     Kind { chance: 0.03, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| Effect::Mob { players: d.magnitude(30.0..=1000.0) as u32 } },
     Kind { chance: 0.10, most: 2, whose: Whose::Server,  levels: L2,   draw: |_| Effect::DriverRemoved },
     Kind { chance: 0.08, most: 1, whose: Whose::Server,  levels: L2,   draw: |_| Effect::Drain },

@@ -35,6 +35,11 @@ impl Level {
 /// How long the network is well at the end of a run that heals.
 const HEALTHY: Duration = Duration::from_secs(40);
 
+/// How long something takes at most by a clock that is slow, and until somebody looks.
+pub(crate) fn slow(time: Duration) -> Duration {
+    time.mul_f64(1.2) + Duration::from_secs(1)
+}
+
 /// Everything about a run that its seed decides beforehand.
 ///
 /// Swarm testing: each seed switches a random subset of faults on and draws each intensity, so that extremes meet, and
@@ -88,7 +93,7 @@ impl Plan {
             Level::L2 => 6.0,
         };
         let clients = dice.magnitude(1.0..=most).round() as usize;
-        let servers = if level == Level::L1 && dice.chance(0.2) { 2 } else { 1 };
+        let servers = if dice.chance(0.2) { 2 } else { 1 };
         // Half of a run that heals is trouble.
         let (heals_at, length) = match heals {
             true => (Some(Mono::ZERO + length / 2), length / 2 + HEALTHY),
@@ -108,6 +113,38 @@ impl Plan {
             faults: fault::draw(seed, level, trouble, clients, servers),
             workload,
         }
+    }
+
+    /// No faults: one server, so many clients, 60 Hz, the traffic of a usual game.
+    pub fn calm(level: Level, length: Duration, clients: usize) -> Self {
+        let workload = Workload {
+            latency: Duration::from_millis(30),
+            server_rate: 60,
+            client_rate: 60,
+            capacity: clients + 8,
+            identities: clients,
+            tokens: false,
+            identity_joins: 1000,
+            first_number: 0,
+            join_within: Duration::from_secs(1),
+            stay: Duration::from_secs(1_000_000),
+            // A command and a snapshot per tick, an RPC now and then.
+            up: [60.0, 1.0, 0.0, 0.0, 0.0],
+            down: [60.0, 1.0, 0.0, 0.0, 0.0],
+            largest: 300,
+            last_words: 0,
+            kicks: 0.0,
+            approval: false,
+            in_process: false,
+            nonsense: 0.0,
+            spite: 0.0,
+            typed: true,
+            foreign: None,
+            bans: 0.0,
+            last_numbers: None,
+            ..Workload::draw(0, level, clients)
+        };
+        Self { seed: 0, level, length, heals_at: None, servers: 1, clients, faults: Vec::new(), workload }
     }
 
     /// The same with parts left out.
@@ -144,6 +181,11 @@ impl Plan {
             _ => Duration::ZERO,
         });
         self.workload.latency * 2 + slowest.sum::<Duration>()
+    }
+
+    /// How long nodes stand still in all.
+    pub fn stops(&self) -> Duration {
+        self.faults.iter().filter(|fault| fault.effect.stops_a_node()).map(|fault| fault.length).sum()
     }
 
     /// Whether somebody repeats what others have sent.

@@ -48,12 +48,20 @@ pub struct Workload {
     pub last_words: u64,
     /// How often the server throws somebody out.
     pub kicks: f64,
+    /// How likely a server is to throw somebody out who is about to leave, per update.
+    pub spite: f64,
     /// Whether the server's game decides who enters (Apps only).
     pub approval: bool,
     /// Whether some of the clients are in the server's process (Apps only).
     pub in_process: bool,
     /// How often somebody calls what makes no sense at that moment.
     pub nonsense: f64,
+    /// Whether games send typed commands and snapshots in every tick (Apps only).
+    pub typed: bool,
+    /// The client that plays another version of the game, and never gets in (Apps only).
+    pub foreign: Option<usize>,
+    /// How often the server bans an address for some seconds (Apps only).
+    pub bans: f64,
     /// The first packet number of every session, where it is so high that the last one is near. Only with the feature
     /// `mutants`: no honest connection lives that long.
     pub last_numbers: Option<u64>,
@@ -89,7 +97,10 @@ impl Workload {
             idle_timeout: secs(dice.pick(&[2, 5, 10, 10])),
             identity_joins: if dice.chance(0.3) { 5 } else { 1000 },
             first_number: match dice.chance(0.2) {
-                true => dice.pick(&[1 << 16, 1 << 32, 1 << 48, 1 << 60]) - dice.number(0..=2000),
+                true => {
+                    dice.pick(&[1 << 16, 1 << 16, 1 << 24, 1 << 32, 1 << 48, 1 << 60])
+                        - dice.magnitude(1.0..=2000.0) as u64
+                }
                 false => 0,
             },
             join_within: if dice.chance(0.3) {
@@ -108,6 +119,10 @@ impl Workload {
             approval: dice.chance(0.3),
             in_process: dice.chance(0.3),
             nonsense: if dice.chance(0.3) { dice.magnitude(0.01..=5.0) } else { 0.0 },
+            spite: if dice.chance(0.2) { 0.3 } else { 0.0 },
+            typed: dice.chance(0.5),
+            foreign: (clients > 1 && dice.chance(0.15)).then(|| dice.number(0..=clients as u64 - 1) as usize),
+            bans: if dice.chance(0.15) { dice.magnitude(0.01..=0.5) } else { 0.0 },
             last_numbers: dice.chance(0.05).then(|| u64::MAX - dice.magnitude(100.0..=20_000.0) as u64),
         }
     }

@@ -86,6 +86,7 @@ impl<'a> Frame<'a> {
             FRAGMENT if !ordered && config.fragmented => {
                 let id = reader.uint(2)? as u16;
                 let (index, count) = (reader.varint()?, reader.varint()?);
+                mutants::reserve(23, count as usize * FRAGMENT_BYTES);
                 if count == 0 || count as usize > fragments(max_message(config)) {
                     return Err(Violation::FragmentCount);
                 }

@@ -6,7 +6,6 @@ use super::Violation;
 use super::frame::Fragment;
 use super::memory::append;
 use super::wire::FRAGMENT_BYTES;
-use crate::mutants::mutant;
 
 /// The fragments of one message that have arrived, in the order in which they did.
 #[derive(Debug, Default)]
@@ -26,9 +25,6 @@ impl Partial {
         self.last = 0;
         self.slots.clear();
         self.data.clear();
-        if mutant(23) {
-            self.data.reserve(count as usize * FRAGMENT_BYTES);
-        }
     }
 
     /// Bytes that it holds.
