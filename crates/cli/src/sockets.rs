@@ -68,7 +68,8 @@ impl DatagramSocket for CrowdSocket {
     }
 
     fn send(&mut self, outbox: &mut Outbox) {
-        while let Some((to, datagram)) = outbox.iter().next() {
+        loop {
+            let Some((to, datagram)) = outbox.iter().next() else { return };
             let to = match to.ip() {
                 IpAddr::V4(ip) if self.local.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
                 ip => SocketAddr::new(ip, to.port()),

@@ -70,11 +70,7 @@ fn enter(event: On<'_, '_, ConnectionEvent>, mut commands: Commands<'_, '_>) {
 }
 
 /// Whoever plays leaves.
-fn leave(
-    event: On<'_, '_, ConnectionEvent>,
-    mut net: ResMut<'_, NetworkStreamDriver>,
-    mut seen: ResMut<'_, Seen>,
-) {
+fn leave(event: On<'_, '_, ConnectionEvent>, mut net: ResMut<'_, NetworkStreamDriver>, mut seen: ResMut<'_, Seen>) {
     if event.state.is_in_game() {
         net.disconnect(event.connection, DisconnectReason::local(DisconnectCode::ConnectionClose)).unwrap();
     }
@@ -106,7 +102,8 @@ impl Arena {
         // Ids rest so long that without an end of it the pool would grow in this test.
         let limits = netstream::NetworkLimits { id_quarantine: Duration::from_secs(1), ..Default::default() };
         let app = |plugin: NetworkStreamPlugin, seed: u64| {
-            let plugin = plugin.with_clock(clock.clone()).with_random(SeededRandom::new(seed)).with_limits(limits.clone());
+            let plugin =
+                plugin.with_clock(clock.clone()).with_random(SeededRandom::new(seed)).with_limits(limits.clone());
             let mut app = App::new();
             app.add_plugins(plugin).add_observer(enter);
             app

@@ -50,7 +50,6 @@ fn setup(app: &mut App) {
         .add_systems(Update, (read, answer));
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a parameter of the system")]
 fn read(
     mut words: MessageReader<'_, '_, ReceivedRpc<Word>>,
     mut pages: MessageReader<'_, '_, ReceivedRpc<Page>>,

@@ -38,7 +38,7 @@ impl Pair {
         let listening = server.net().listen("udp://127.0.0.1:0").expect("loopback");
         let code = server.net().join_code(listening.driver).expect("a thread's driver shows its code");
         let options = ConnectOptions::new().join_code(code);
-        let there = client.net().connect_with(&listening.endpoint.to_string(), options).expect("the call is right");
+        let there = client.net().connect_with(&listening.endpoint, options).expect("the call is right");
         let mut pair = Self { server, client, driver: listening.driver };
         pair.until("both are connected", |pair| {
             let here = pair.server.connections().last().copied();

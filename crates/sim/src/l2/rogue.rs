@@ -71,7 +71,7 @@ impl Rogue {
         let core = netcode::Client::new(config, &Limits::default(), self.dice.random(), local);
         let mut link = LinkConfig::client();
         link.mtu = MAX_BODY;
-        let link = Link::new(&Arc::new(link), local.mono, self.dice.random());
+        let link = Link::new(&Arc::new(link), &Arc::new(Limits::client()), local.mono, self.dice.random());
         self.sockets = self.sockets.wrapping_add(1);
         let address = ([198, 51, 101, 1 + self.number as u8], 1024 + self.sockets % 60_000).into();
         let port = network.open(Owner::Client(usize::MAX), address);

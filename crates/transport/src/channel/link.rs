@@ -310,7 +310,7 @@ impl Link {
     /// What only a simulation looks at: that memory and work stay within their bounds, whatever a packet says.
     fn audit_resources(&self, packet: usize) {
         audit(30, || {
-            let (heap, cap) = (self.heap(), self.config.heap_cap());
+            let (heap, cap) = (self.heap(), self.config.heap_cap(&self.limits));
             (heap > cap).then(|| format!("a link has {heap} B of heap, the cap is {cap}"))
         });
         audit(34, || {
