@@ -565,8 +565,11 @@ impl Server {
             return Some(Transmit { to, at: 0..len });
         }
         self.announced = None;
-        let mtu = self.link.mtu;
+        let (mtu, held) = (self.link.mtu, turn.bulk && self.turns.binds());
         let peer = self.peer_mut(id)?;
+        if held {
+            peer.link.note_held();
+        }
         let body = peer.link.poll_packet_of(turn.allowance, now.mono, buf.get_mut(HEADROOM..HEADROOM + mtu)?)?;
         let (to, at) = self.netcode.seal_payload(now, id, buf, body)?;
         Some(Transmit { to, at })

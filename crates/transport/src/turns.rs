@@ -23,6 +23,8 @@ pub(crate) struct Turns {
     starved: VecDeque<ConnectionId>,
     cap: Pacer,
     rate: Option<u64>,
+    /// Somebody waited for the cap at the end of the last round.
+    binds: bool,
 }
 
 /// Whose turn it is.
@@ -42,6 +44,7 @@ impl Turns {
             starved: VecDeque::new(),
             cap: Pacer::new(now),
             rate: limits.server_bandwidth,
+            binds: false,
         }
     }
 
@@ -85,6 +88,11 @@ impl Turns {
         self.listed.push_front(connection);
     }
 
+    /// Whether the cap is what holds back who waits for it, and not the path.
+    pub(crate) const fn binds(&self) -> bool {
+        self.binds
+    }
+
     fn is_open(&self) -> bool {
         self.rate.is_none() || self.cap.is_open()
     }
@@ -104,7 +112,8 @@ impl Turns {
         {
             return Some(Turn { connection, allowance: Allowance::All, bulk: true });
         }
-        if self.rate.is_some() && !(self.bulk.is_empty() && self.starved.is_empty()) {
+        self.binds = self.rate.is_some() && !(self.bulk.is_empty() && self.starved.is_empty());
+        if self.binds {
             self.cap.wait();
         }
         None

@@ -160,8 +160,16 @@ impl Link {
         }
     }
 
+    /// What leaves is held back by a cap: it does not tell what the path bears.
+    pub(crate) fn note_held(&mut self) {
+        self.state.congestion.on_app_limited(self.sent.bytes_in_flight());
+    }
+
     /// Tells the token buckets who has to wait for them until the next visit.
     fn note_waiting(&mut self) {
+        if self.limits.bandwidth.is_some() && !self.state.cap.is_open() && self.state.has_work() {
+            self.note_held();
+        }
         if self.state.reliable_waits() && self.window_is_open() {
             self.state.pacer.wait();
         }
