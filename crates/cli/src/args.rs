@@ -203,6 +203,7 @@ fn serve(mut arguments: Arguments) -> Result<Command, Early> {
             "protocol" => protocol = arguments.value("protocol", game)?,
             "idle-timeout" => udp.idle_timeout = Some(arguments.value("idle-timeout", idle_timeout)?),
             "io" => udp.io = arguments.value("io", units::io_mode)?,
+            "keep-alive" => udp.keep_alive = Some(arguments.value("keep-alive", keep_alive)?),
             "max-connections" => udp.connections = Some(arguments.value("max-connections", units::count)?),
             "tick-rate" => tick_rate = arguments.value("tick-rate", units::rate)?,
             "rate" => rate = arguments.value("rate", units::rate)?,
@@ -287,6 +288,7 @@ fn client(mut arguments: Arguments) -> Result<Client, Early> {
             "password" => password = Some(arguments.text("password")?),
             "protocol" => protocol = arguments.value("protocol", game)?,
             "idle-timeout" => udp.idle_timeout = Some(arguments.value("idle-timeout", idle_timeout)?),
+            "keep-alive" => udp.keep_alive = Some(arguments.value("keep-alive", keep_alive)?),
             "rate" => rate = arguments.value("rate", units::rate)?,
             "duration" => duration = Some(arguments.value("duration", units::duration)?),
             "count" if many => crowd.count = Some(arguments.value("count", units::count)?),
@@ -332,6 +334,14 @@ fn game(text: &str) -> Result<GameProtocol, String> {
         Some((name, version)) if !name.is_empty() => Ok(GameProtocol::new(name, version)),
         _ => Err(format!("{text:?} is not NAME:VERSION; write e.g. my-game:3")),
     }
+}
+
+fn keep_alive(text: &str) -> Result<Duration, String> {
+    let time = units::duration(text)?;
+    if time < Duration::from_millis(10) {
+        return Err(format!("{text:?} is too short; use 10ms or more, and less than a third of the idle timeout"));
+    }
+    Ok(time)
 }
 
 fn idle_timeout(text: &str) -> Result<Duration, String> {
@@ -508,6 +518,11 @@ mod tests {
             ("serve --listen ipc://here", "one process"),
             ("serve --protocol game", "NAME:VERSION"),
             ("serve --idle-timeout 10ms", "use 1s or more"),
+            ("serve --keep-alive 0s", "use 10ms or more"),
+            ("serve --size 4", "not a size from 8 to 65536"),
+            ("serve --max-connections 20000", "not a number from 1 to 16384"),
+            ("bots udp://127.0.0.1:1 --ramp 0", "not a number from 0.1 to 10000"),
+            ("bots udp://127.0.0.1:1 --churn 0", "not a number from 1 on"),
             ("join udp://h:1 --join-code short", "8 characters"),
         ] {
             let complaint = complaint(line);

@@ -14,6 +14,8 @@ use crate::sockets::CrowdNetwork;
 pub(crate) struct UdpSettings {
     /// Silence after which a connection ends; the library's default where `None`.
     pub(crate) idle_timeout: Option<Duration>,
+    /// Time without sending after which a keep-alive leaves; the library's default where `None`.
+    pub(crate) keep_alive: Option<Duration>,
     /// Connections that a server takes; the library's default where `None`.
     pub(crate) connections: Option<usize>,
     /// Which thread works the sockets.
@@ -26,6 +28,8 @@ impl UdpSettings {
         config.limits.idle_timeout = self.idle_timeout.unwrap_or(config.limits.idle_timeout);
         config.io = self.io;
         config.client_limits.idle_timeout = config.limits.idle_timeout;
+        config.limits.keep_alive = self.keep_alive.unwrap_or(config.limits.keep_alive);
+        config.client_limits.keep_alive = config.limits.keep_alive;
         if let Some(connections) = self.connections {
             let limits = &mut config.limits;
             // Each join of a holder of the code is remembered for more than ten minutes: as many are allowed for each

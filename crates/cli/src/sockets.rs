@@ -68,29 +68,28 @@ impl DatagramSocket for CrowdSocket {
     }
 
     fn send(&mut self, outbox: &mut Outbox) {
-        loop {
-            let Some((to, datagram)) = outbox.iter().next() else { return };
+        let Self { socket, local, stats } = self;
+        let mut done = 0;
+        for (to, datagram) in outbox.iter() {
             let to = match to.ip() {
-                IpAddr::V4(ip) if self.local.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
-                ip => SocketAddr::new(ip, to.port()),
+                IpAddr::V4(ip) if local.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+                _ => to,
             };
-            self.stats.send_calls += 1;
-            match self.socket.send_to(datagram, to) {
-                Ok(_) => {
-                    let (datagrams, bytes) = outbox.take_off(1);
-                    self.stats.sent += datagrams;
-                    self.stats.bytes_sent += bytes;
+            stats.send_calls += 1;
+            match socket.send_to(datagram, to) {
+                Ok(sent) => {
+                    stats.sent += 1;
+                    stats.bytes_sent += sent as u64;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.stats.error_blocked += 1;
-                    return;
+                    stats.error_blocked += 1;
+                    break;
                 }
-                Err(_) => {
-                    self.stats.error_other += 1;
-                    outbox.take_off(1);
-                }
+                Err(_) => stats.error_other += 1,
             }
+            done += 1;
         }
+        outbox.take_off(done);
     }
 
     fn stats(&self) -> SocketStats {

@@ -67,7 +67,7 @@ fn a_server_that_prints_figures_prints_nothing_of_single_connections() {
 #[test]
 fn too_few_open_files_are_said_before_anything_starts() {
     let script = format!(
-        "ulimit -Hn 100; exec {} bots udp://127.0.0.1:9 --join-code 'hold the line please' --count 200",
+        "ulimit -n 100; exec {} bots udp://127.0.0.1:9 --join-code 'hold the line please' --count 200",
         env!("CARGO_BIN_EXE_netstream")
     );
     let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();

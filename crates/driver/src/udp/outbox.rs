@@ -15,7 +15,8 @@ const SLAB: usize = 160 * 1024;
 /// A slab of datagrams with their destinations, filled by a driver and emptied by a socket.
 #[derive(Debug)]
 pub struct Outbox {
-    slab: Box<[u8]>,
+    /// Grows with what is gathered: a client sends a few datagrams at a time, and a process may have thousands.
+    slab: Vec<u8>,
     /// How much of the slab is taken.
     used: usize,
     datagrams: Vec<Datagram>,
@@ -32,16 +33,24 @@ struct Datagram {
 impl Outbox {
     /// An empty outbox.
     pub fn new() -> Self {
-        let slab = vec![0; SLAB].into_boxed_slice();
-        Self { slab, used: 0, datagrams: Vec::with_capacity(MAX_DATAGRAMS), done: 0 }
+        Self { slab: Vec::new(), used: 0, datagrams: Vec::new(), done: 0 }
     }
 
     /// Where the next datagram may be written, at least [`ROOM`] bytes; `None` if the outbox must be sent first.
     pub(super) fn room(&mut self) -> Option<&mut [u8]> {
-        if self.datagrams.len() >= MAX_DATAGRAMS {
+        let end = self.used + ROOM;
+        if self.datagrams.len() >= MAX_DATAGRAMS || end > SLAB {
             return None;
         }
-        self.slab.get_mut(self.used..self.used + ROOM)
+        if self.slab.len() < end {
+            self.grow(end);
+        }
+        self.slab.get_mut(self.used..end)
+    }
+
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        self.slab.resize(end.max(2 * self.slab.len()).min(SLAB), 0);
     }
 
     /// Appends what lies at `at` within the last [`room`](Self::room).
@@ -115,6 +124,18 @@ mod tests {
         assert!(!outbox.push(to(0), b"no room before all have left"));
         assert_eq!(outbox.take_off(usize::from(count)), (u64::from(count) - 1, 1200 * (u64::from(count) - 1)));
         assert!(outbox.is_empty() && outbox.push(to(0), b"room"));
+    }
+
+    #[test]
+    fn the_slab_is_no_larger_than_what_was_gathered() {
+        let mut outbox = Outbox::new();
+        for _ in 0..3 {
+            outbox.push(SocketAddr::from(([127, 0, 0, 1], 1)), &[1; 1200]);
+            outbox.take_off(1);
+        }
+        assert_eq!(outbox.slab.len(), ROOM);
+        while outbox.push(SocketAddr::from(([127, 0, 0, 1], 1)), &[1; 1200]) {}
+        assert!((SLAB - ROOM..=SLAB).contains(&outbox.slab.len()));
     }
 
     #[test]
