@@ -51,7 +51,7 @@ pub struct ConnectionKey {
 /// 3. [`flush`](Self::flush): what was queued leaves, in as few system calls as the driver can.
 ///
 /// `receive` and `flush` may be called any number of times an update. A driver that is never received from makes no
-/// progress, and its peers will see a timeout.
+/// progress, and its peers will see a timeout, unless it [works alone](Self::works_alone).
 ///
 /// A driver reports of each connection what [`Incoming`] promises, and nothing after `Disconnected`. Dropping a driver
 /// says goodbye on all its connections as far as one non-blocking attempt can.
@@ -98,6 +98,11 @@ pub trait NetworkDriver: Send + Sync + 'static {
     /// to acknowledge the peer's: whoever drops it earlier leaves the peer lingering.
     fn is_idle(&self) -> bool {
         true
+    }
+
+    /// Whether its connections stay up while nobody calls `receive` and `flush`.
+    fn works_alone(&self) -> bool {
+        false
     }
 
     /// Figures of one connection; `None` if it is unknown.

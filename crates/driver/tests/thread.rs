@@ -25,7 +25,7 @@ impl Peer {
         config.io = io;
         change(&mut config);
         let driver = UdpDriver::with_config(config);
-        assert_eq!(driver.io(), io);
+        assert_eq!((driver.io(), driver.works_alone()), (io, io == IoMode::Thread));
         let (begun, ended, messages) = (Vec::new(), Vec::new(), Vec::new());
         Self { driver, clock: SystemClock::new(), begun, ended, messages }
     }

@@ -452,6 +452,10 @@ impl<D: NetworkDriver> NetworkDriver for Simulated<D> {
         self.has_nothing_under_way() && self.inner.is_idle()
     }
 
+    fn works_alone(&self) -> bool {
+        self.by_packets && self.inner.works_alone()
+    }
+
     fn channels(&self) -> &ChannelTable {
         self.inner.channels()
     }

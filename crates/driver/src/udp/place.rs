@@ -221,6 +221,10 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
         either!(&self.0, driver => driver.is_idle())
     }
 
+    fn works_alone(&self) -> bool {
+        self.io() == IoMode::Thread
+    }
+
     fn stats(&self, connection: ConnectionId) -> Option<ConnectionStats> {
         either!(&self.0, driver => driver.stats(connection))
     }

@@ -123,7 +123,10 @@ impl Session {
     /// An App that sleeps does not answer, and its peers think it dead. Said once.
     fn warn_if_asleep(&mut self, before: Now, now: Now) {
         let gap = now.mono.since(before.mono);
-        if gap >= SLEEPY && self.core.connections.len() > 0 && !std::mem::replace(&mut self.warned_asleep, true) {
+        if gap < SLEEPY || self.store.iter().all(|(_, driver)| driver.works_alone()) {
+            return;
+        }
+        if self.core.connections.len() > 0 && !std::mem::replace(&mut self.warned_asleep, true) {
             tracing::warn!(
                 "the drivers were not polled for {gap:?}; peers give up after their idle timeout. Let the App run in the \
                  background, or shorten what blocks its updates"
