@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::*;
@@ -16,6 +17,7 @@ Whole servers and clients in virtual time, from one seed.
   netstream-sim ladder [--seeds A..B] [--rungs 1,2,3]
   netstream-sim model [--full]
   netstream-sim speed [--level l1|l2] [--length SECONDS]
+  netstream-sim capture --out DIRECTORY [--seeds A..B]
 
 run     runs every seed from A to B - 1, and says what was injected, which rare situations were reached, and which
         invariants did not hold. Ends with 1 if one did not, or if a situation was reached too seldom.
@@ -24,6 +26,7 @@ ladder  switches well-known bugs on, one after the other, and says how many seed
         invariant. Only where built with --features mutants. Ends with 1 if fewer than 26 of 30 are found.
 model   looks at every run of small worlds: the handshake with attackers and restarts, and the lifecycle. Each rule of the
         handshake is also left out, which must show why it is there.
+capture writes what simulated connections say into the corpora of the fuzz targets.
 speed   runs one server and eight clients at 60 Hz on a calm network, and says how much faster than real time that is.
 
 --trace prints every event (run: of failing seeds). --length is how long a run takes in virtual time, 60 if not given.
@@ -38,6 +41,7 @@ pub(crate) enum Command {
     Replay { case: Case, trace: bool },
     Ladder { seeds: Range<u64>, rungs: Option<Vec<usize>> },
     Model { full: bool },
+    Capture { out: PathBuf, seeds: Range<u64> },
     Speed { level: Level, length: Duration },
 }
 
@@ -61,7 +65,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     let (mut seeds, mut seed) = (0..1000, None);
     let (mut level, mut length) = (Level::L1, Duration::from_secs(60));
     let (mut trace, mut json, mut cut) = (false, false, Cut::default());
-    let (mut order, mut mutant, mut rungs, mut full) = (0, 0, None, false);
+    let (mut order, mut mutant, mut rungs, mut full, mut out) = (0, 0, None, false, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("seeds") => seeds = parser.value()?.parse_with(range)?,
@@ -72,6 +76,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Long("mutant") => mutant = parser.value()?.parse()?,
             Long("trace") => trace = true,
             Long("json") => json = true,
+            Long("out") => out = Some(PathBuf::from(parser.value()?)),
             Long("full") => full = true,
             Long("rungs") => rungs = Some(parser.value()?.parse_with(places)?),
             Long("faults") => cut.faults = Some(parser.value()?.parse_with(places)?),
@@ -83,6 +88,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     }
     match verb.as_str() {
         "model" => Ok(Command::Model { full }),
+        "capture" => Ok(Command::Capture { out: out.ok_or("capture needs --out")?, seeds }),
         "speed" => Ok(Command::Speed { level, length }),
         "ladder" => Ok(Command::Ladder { seeds, rungs }),
         "run" => Ok(Command::Run(Run { seeds, level, length, trace, json })),
@@ -90,7 +96,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             let seed = seed.ok_or("replay needs --seed")?;
             Ok(Command::Replay { case: Case { seed, level, length, cut, order, mutant }, trace })
         }
-        other => Err(format!("there is no command {other:?}; use run, replay, ladder, model or speed").into()),
+        other => Err(format!("there is no command {other:?}; use run, replay, ladder, model, speed or capture").into()),
     }
 }
 

@@ -11,7 +11,7 @@ use netstream::state::Side;
 use crate::invariant::Invariant;
 use crate::l2::Apps;
 use crate::plan::Level;
-use crate::run::{Case, Outcome, Trace, journal_for, play};
+use crate::run::{Case, Outcome, Trace, begin, journal_for, play};
 use crate::shrink::{Shrunk, shrink_while};
 use crate::stage::Stage;
 
@@ -56,6 +56,7 @@ pub fn run_game(game: &Arc<dyn Game>, case: &Case, trace: Trace) -> Outcome {
     plan.workload.approval = false;
     plan.workload.foreign = None;
     plan.workload.last_numbers = None;
+    begin(&plan, 0);
     let apps = Apps::new(plan.clone(), journal_for(trace), Some(game.clone()));
     play(Stage::new(plan, apps, case.order))
 }

@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod attacker;
+mod capture;
 mod clock;
 mod dice;
 mod guest;
@@ -54,6 +55,7 @@ mod stage;
 mod tally;
 mod traffic;
 
+pub use capture::capture;
 pub use guest::{Failure, Game, find_failure, run_game};
 pub use invariant::{Invariant, Violation};
 pub use ladder::{Climb, LADDER, Rung, climb};

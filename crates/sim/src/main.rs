@@ -13,7 +13,7 @@ use netstream::state::TRANSITIONS;
 use netstream_sim::model::handshake::{Handshake, Rule};
 use netstream_sim::model::lifecycle::Lifecycle;
 use netstream_sim::model::{Explored, explore};
-use netstream_sim::{Case, LADDER, Level, Outcome, Plan, Report, Trace, climb, shrink};
+use netstream_sim::{Case, LADDER, Level, Outcome, Plan, Report, Trace, capture, climb, shrink};
 
 use crate::args::{Command, Run};
 
@@ -31,6 +31,16 @@ fn main() -> ExitCode {
         }
         Ok(Command::Run(run)) => run_seeds(&run),
         Ok(Command::Replay { case, trace }) => replay(&case, trace),
+        Ok(Command::Capture { out, seeds }) => match capture(&out, seeds) {
+            Ok((datagrams, packets)) => {
+                println!("{datagrams} datagrams, {packets} rows of packets");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{}: {error}", out.display());
+                ExitCode::FAILURE
+            }
+        },
         Ok(Command::Model { full }) => check_models(full),
         Ok(Command::Speed { level, length }) => measure_speed(level, length),
         Ok(Command::Ladder { seeds, rungs }) => climb_ladder(seeds, rungs.as_deref()),

@@ -35,6 +35,8 @@ pub struct Outcome {
     pub trace: Vec<String>,
     /// Datagrams, where they were kept.
     pub captured: Vec<Vec<u8>>,
+    /// Packets as links took them in, where they were kept; only with the feature `mutants`.
+    pub captured_packets: Vec<Vec<u8>>,
 }
 
 /// How much of a run is written down.
@@ -53,6 +55,7 @@ pub enum Trace {
 impl Plan {
     /// Runs it, and writes nothing down.
     pub fn run(self) -> Outcome {
+        begin(&self, 0);
         match self.level {
             Level::L1 => play(Stage::new(self.clone(), Cores::new(self, Journal::silent()), 0)),
             Level::L2 => play(Stage::new(self.clone(), Apps::new(self, Journal::silent(), None), 0)),
@@ -91,9 +94,13 @@ impl Case {
     /// Runs it.
     pub fn run(&self, trace: Trace) -> Outcome {
         let (journal, plan) = (journal_for(trace), self.plan());
+        begin(&plan, self.mutant);
         #[cfg(feature = "mutants")]
-        netstream::transport::mutants::begin(self.mutant, plan.workload.last_numbers);
-        let outcome = match self.level {
+        if trace == Trace::Capture {
+            netstream::transport::mutants::start_tapping();
+        }
+        #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only those with mutants look inside"))]
+        let mut outcome = match self.level {
             Level::L1 => {
                 let mut cores = Cores::new(plan.clone(), journal);
                 if trace == Trace::Capture {
@@ -104,7 +111,10 @@ impl Case {
             Level::L2 => play(Stage::new(plan.clone(), Apps::new(plan, journal, None), self.order)),
         };
         #[cfg(feature = "mutants")]
-        netstream::transport::mutants::begin(0, None);
+        {
+            outcome.captured_packets = netstream::transport::mutants::take_tapped();
+            netstream::transport::mutants::begin(0, None);
+        }
         outcome
     }
 
@@ -129,6 +139,15 @@ impl Case {
         first
     }
 }
+
+/// Nothing is known of earlier runs, and one known bug is on, or none.
+#[cfg(feature = "mutants")]
+pub(crate) fn begin(plan: &Plan, mutant: u8) {
+    netstream::transport::mutants::begin(mutant, plan.workload.last_numbers);
+}
+
+#[cfg(not(feature = "mutants"))]
+pub(crate) fn begin(_: &Plan, _: u8) {}
 
 /// The log that a trace asks for.
 pub(crate) fn journal_for(trace: Trace) -> Journal {

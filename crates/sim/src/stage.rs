@@ -278,6 +278,7 @@ impl<C: Cast> Stage<C> {
             violation: record.violation.take(),
             trace: record.journal.last(),
             captured,
+            captured_packets: Vec::new(),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use netstream_sim::{Case, Cut, Effect, Level, Plan, Report, Trace, shrink};
+use netstream::transport::Mono;
+use netstream_sim::{Case, Cut, Effect, Fault, Level, Mischief, Outcome, Plan, Report, Trace, shrink};
 
 const SHORT: Duration = Duration::from_secs(20);
 
@@ -41,6 +42,37 @@ fn a_seed_is_the_same_run_every_time_and_no_other_seed_is() {
 }
 
 #[test]
+fn a_run_is_right_in_whatever_order_nodes_come_that_are_due_at_once() {
+    for level in [Level::L1, Level::L2] {
+        for seed in 2_000_000..2_000_020 {
+            let case = Case::new(seed, level, SHORT);
+            assert_eq!(case.run_permuted().violation, None, "{} seed {seed}", level.name());
+        }
+    }
+}
+
+#[test]
+fn clients_that_misbehave_do_not_slow_the_others_down() {
+    // I35: the same calm game with and without rogues, half as many as there are players.
+    let calm = Plan::calm(Level::L1, Duration::from_secs(30), 8);
+    let rogue = |mischief| Fault {
+        effect: Effect::Rogue { mischief, rate: 100.0 },
+        start: Mono::ZERO + Duration::from_secs(2),
+        length: Duration::from_secs(28),
+        node: None,
+    };
+    let mut rough = calm.clone();
+    rough.faults =
+        [Mischief::Nonsense, Mischief::LyingAcks, Mischief::NeverAcks, Mischief::SwapChallenges].map(rogue).into();
+    let (calm, rough) = (calm.run(), rough.run());
+    assert_eq!((&calm.violation, &rough.violation), (&None, &None));
+    assert!(rough.injected.of("rogue packet") > 100, "{:?}", rough.injected);
+    let messages = |outcome: &Outcome| outcome.sometimes.of("messages that honest players got");
+    assert!(messages(&calm) > 20_000, "{}", messages(&calm));
+    assert!(messages(&rough) * 10 >= messages(&calm) * 9, "{} of {}", messages(&rough), messages(&calm));
+}
+
+#[test]
 fn watching_a_run_does_not_change_it() {
     let case = Case::new(11, Level::L1, SHORT);
     let (silent, traced) = (case.run(Trace::Hash), case.run(Trace::Last));
@@ -60,10 +92,10 @@ fn leaving_a_fault_out_leaves_the_others_as_they_were() {
 #[test]
 fn all_kinds_of_faults_are_drawn() {
     let mut names = std::collections::BTreeSet::new();
-    for seed in 0..300 {
-        names.extend(Plan::new(seed, Level::L1, SHORT).faults.iter().map(|fault| fault.effect.name()));
+    for (seed, level) in (0..600).zip([Level::L1, Level::L2].into_iter().cycle()) {
+        names.extend(Plan::new(seed, level, SHORT).faults.iter().map(|fault| fault.effect.name()));
     }
-    assert_eq!(names.len(), 30, "{names:?}");
+    assert_eq!(names.len(), 41, "{names:?}");
 }
 
 #[test]

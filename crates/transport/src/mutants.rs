@@ -29,6 +29,9 @@ mod off {
     pub fn audit(_rule: u8, _wrong: impl FnOnce() -> Option<String>) {}
 
     #[inline(always)]
+    pub(crate) const fn tap(_packet: &[u8]) {}
+
+    #[inline(always)]
     pub(crate) const fn touch(_number: u8, _place: u32, _of: u32) {}
 
     #[inline(always)]
@@ -68,6 +71,7 @@ mod on {
         static SWITCHED: Cell<u8> = const { Cell::new(0) };
         static FIRST: Cell<Option<u64>> = const { Cell::new(None) };
         static WORK: Cell<u64> = const { Cell::new(0) };
+        static TAPPED: RefCell<Option<BTreeMap<usize, Vec<Vec<u8>>>>> = const { RefCell::new(None) };
         static FINDINGS: RefCell<Vec<(u8, String)>> = const { RefCell::new(Vec::new()) };
         /// By key: the numbers that were sealed and opened.
         static SEALED: RefCell<BTreeMap<u64, Numbers>> = const { RefCell::new(BTreeMap::new()) };
@@ -93,6 +97,27 @@ mod on {
     /// What was found to be wrong since the last call: the number of the rule, and how it was broken.
     pub fn take_findings() -> Vec<(u8, String)> {
         FINDINGS.take()
+    }
+
+    /// Keeps the packets that links take in from now on, the first few of each size.
+    pub fn start_tapping() {
+        TAPPED.set(Some(BTreeMap::new()));
+    }
+
+    /// The packets that were kept.
+    pub fn take_tapped() -> Vec<Vec<u8>> {
+        TAPPED.take().into_iter().flatten().flat_map(|(_, packets)| packets).collect()
+    }
+
+    pub(crate) fn tap(packet: &[u8]) {
+        TAPPED.with_borrow_mut(|tapped| {
+            if let Some(tapped) = tapped {
+                let packets = tapped.entry(packet.len()).or_default();
+                if packets.len() < 4 {
+                    packets.push(packet.to_vec());
+                }
+            }
+        });
     }
 
     /// Looks whether a rule holds; `wrong` says how it does not.

@@ -67,7 +67,9 @@ pub(super) fn check_progress(
 /// I25: a client has nothing left to deliver, so the server has got all of it.
 pub(super) fn check_acks_up(now: Mono, attempt: usize, queued: usize, ledger: &mut Ledger) {
     let Some(bond) = ledger.bonds.iter().rposition(|bond| bond.attempt == attempt) else { return };
+    // Who is about to leave takes nothing more in.
     if queued == 0
+        && ledger.bonds[bond].over_by.is_none()
         && let Some(what) = ledger.bonds[bond].received.missing(&ledger.attempts[attempt].sent)
     {
         ledger.violate(
@@ -82,6 +84,7 @@ pub(super) fn check_acks_up(now: Mono, attempt: usize, queued: usize, ledger: &m
 pub(super) fn check_acks_down(now: Mono, bond: usize, queued: usize, ledger: &mut Ledger) {
     let attempt = ledger.bonds[bond].attempt;
     if queued == 0
+        && ledger.attempts[attempt].over_by.is_none()
         && ledger.attempts[attempt].client != super::ledger::ROGUE
         && let Some(what) = ledger.attempts[attempt].received.missing(&ledger.bonds[bond].sent)
     {

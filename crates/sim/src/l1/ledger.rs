@@ -76,6 +76,8 @@ pub(crate) struct Ledger {
     pub(crate) bonds: Vec<Bond>,
     pub(crate) largest_up: [usize; CHANNELS],
     pub(crate) largest_down: [usize; CHANNELS],
+    /// Messages that honest players and their servers got.
+    pub(crate) messages: u64,
     /// The attempts that last showed a token, by its number.
     pub(crate) token_users: Vec<usize>,
 }
@@ -134,6 +136,7 @@ impl Ledger {
                         named
                     }
                 };
+                self.messages += 1;
                 let checked = self.attempts[attempt].received.check(stream, channel.0, bytes, &self.largest_down);
                 if let Err((rule, what)) = checked {
                     self.violate(at, rule, format!("client {client}: {what}"));
@@ -234,6 +237,7 @@ impl Ledger {
                 if self.attempts[attempt].client == ROGUE || bytes.is_empty() && *channel == ChannelId::UNRELIABLE {
                     return None;
                 }
+                self.messages += 1;
                 if let Err((rule, what)) = self.bonds[bond].received.check(stream, channel.0, bytes, &self.largest_up) {
                     self.violate(at, rule, format!("server {server} bond {bond}: {what}"));
                 }

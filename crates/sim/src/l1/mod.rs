@@ -47,6 +47,7 @@ impl Cores {
             bonds: Vec::new(),
             largest_up: setup.largest(Side::Client),
             largest_down: setup.largest(Side::Server),
+            messages: 0,
             token_users: Vec::new(),
         };
         Self {
@@ -183,10 +184,11 @@ impl Cast for Cores {
     }
 
     fn finish(&mut self) {
-        let Ledger { record, attempts, bonds, .. } = &mut self.ledger;
+        let Ledger { record, attempts, bonds, messages, .. } = &mut self.ledger;
         for core in self.servers.iter().filter_map(|server| server.core.as_ref()) {
             server::count_everything(core, &mut record.sometimes);
         }
+        record.sometimes.add("messages that honest players got", *messages);
         record.sometimes.add("somebody tries to connect", attempts.len() as u64);
         record.sometimes.add("somebody gets in", bonds.len() as u64);
     }

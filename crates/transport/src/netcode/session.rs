@@ -21,7 +21,7 @@ const FORGERY_LIMIT: u64 = 1 << 36;
 /// by another process, or to another server with another clock, and none of them knows what the others have sent (H3, P6).
 /// Below 2^48, six bytes on the wire: two attempts of `n` packets each meet with a probability of `n` / 2^47.
 pub(crate) fn first_number(random: &mut dyn Random) -> u64 {
-    random.u64() >> 16
+    if mutants::mutant(18) { 0 } else { random.u64() >> 16 }
 }
 
 /// What both ends of a connection do with packets of types 4, 5 and 6.

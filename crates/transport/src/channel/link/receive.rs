@@ -12,7 +12,7 @@ use super::super::wire::{Ack, DELAY_UNIT, Head};
 use super::super::{ChannelId, Violation};
 use super::Link;
 use crate::Mono;
-use crate::mutants::audit;
+use crate::mutants::{audit, tap};
 use std::time::Duration;
 
 type Sink<'s> = dyn FnMut(ChannelId, &[u8]) + 's;
@@ -21,6 +21,7 @@ impl Link {
     /// Takes in one packet; each message that it completes goes to `sink`, valid during the call. `now` may be the time
     /// at which the packet really arrived.
     pub fn handle_packet(&mut self, now: Mono, packet: &[u8], sink: &mut Sink<'_>) -> Result<(), Violation> {
+        tap(packet);
         let mut reader = Reader::new(packet);
         let head = Head::parse(&mut reader, self.state.received.expected(), self.sent.next());
         if self.closing.is_closed() {
