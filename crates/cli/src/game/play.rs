@@ -20,7 +20,7 @@ const PLAYERS: usize = 64;
 const MEASURE: Duration = Duration::from_millis(100);
 
 /// Of how many connections, the next ones in turn.
-const MEASURED: usize = 256;
+const MEASURED: usize = 64;
 
 /// How often things are sent, per second and connection, and how much.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Load {
 impl Load {
     /// At this rate, in the size that it takes.
     pub(crate) fn rate(rate: f64) -> Self {
-        Self { rate, size: None, pings: 1.0 }
+        Self { rate, size: None, pings: rate.min(1.0) }
     }
 }
 

@@ -76,7 +76,7 @@ pub struct UdpConfig {
     /// Which thread does the work. Looked at when the driver is made.
     pub io: IoMode,
     /// How long one `receive` takes datagrams in at a stretch; what is left waits for the next. Only where time is the
-    /// machine's. Default 16 ms, a tick at 60 Hz.
+    /// machine's. Default 16 ms, a tick at 60 Hz; where updates are far apart it is half of the time between them.
     pub receive_budget: Duration,
     /// How long one `receive` of a server works for strangers: after half of it no token is opened, after all of it the rest
     /// waits for the next, unless half of the receive buffer is taken, so that datagrams of players may be lost. Only where

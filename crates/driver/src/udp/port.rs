@@ -24,7 +24,8 @@ const SHIELDED: Duration = Duration::from_secs(10);
 /// How long one update takes datagrams in at a stretch; what is left waits in the kernel for the next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    /// For everything. `None` where time is not the machine's.
+    /// For everything, or half of the time since the last update if that is more: who has much else to do must not fall
+    /// behind what arrives meanwhile. `None` where time is not the machine's.
     pub(super) time: Option<Duration>,
     /// For strangers.
     pub(super) strangers: Duration,
@@ -38,11 +39,13 @@ pub(super) struct Port<S> {
     number: u64,
     /// When the shield goes down.
     shielded_until: Option<Mono>,
+    /// When the last update took datagrams in.
+    last: Mono,
 }
 
 impl<S: DatagramSocket> Port<S> {
     pub(super) fn new(socket: S, number: u64) -> Self {
-        Self { socket, outbox: Outbox::new(), number, shielded_until: None }
+        Self { socket, outbox: Outbox::new(), number, shielded_until: None, last: Mono::ZERO }
     }
 
     /// Takes in what has arrived. `handle` also hears whether strangers have had their time, and says whether a datagram
@@ -73,7 +76,9 @@ impl<S: DatagramSocket> Port<S> {
     ) -> u32 {
         let mut simulator = simulator.filter(|simulator| !simulator.incoming.is_transparent());
         let (mut datagrams, mut all_strangers) = (0, 0);
-        let start = budget.time.map(|time| (Instant::now(), time));
+        let passed = now.since(std::mem::replace(&mut self.last, now));
+        // Not more than a second: whoever has slept has other worries.
+        let start = budget.time.map(|time| (Instant::now(), time.max((passed / 2).min(Duration::from_secs(1)))));
         let mut batch_start = start.map(|(start, _)| start);
         let mut for_strangers = Duration::ZERO;
         loop {
