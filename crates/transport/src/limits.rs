@@ -16,7 +16,8 @@ pub struct Limits {
     pub connections: usize,
     /// Silence after which a connection ends. The smaller of this and the token's timeout is in force. Default 10 s.
     pub idle_timeout: Duration,
-    /// Time without sending after which a keep-alive leaves. Default 250 ms.
+    /// Time without sending after which a keep-alive leaves. Default 500 ms: nineteen in a row may be lost before the
+    /// other end gives up.
     pub keep_alive: Duration,
     /// Packets that a connection may send us, per second. Default 240.
     pub inbound_packets: u32,
@@ -89,7 +90,7 @@ impl Default for Limits {
         Self {
             connections: 256,
             idle_timeout: Duration::from_secs(10),
-            keep_alive: Duration::from_millis(250),
+            keep_alive: Duration::from_millis(500),
             inbound_packets: 240,
             inbound_packet_burst: 64,
             inbound_bytes: 256 * 1024,

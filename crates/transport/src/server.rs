@@ -143,8 +143,15 @@ impl Server {
         datagram: &mut [u8],
         sink: &mut dyn FnMut(Incoming<'_>),
     ) {
+        let Self { netcode, peers, .. } = self;
+        // While the packet is opened, what it is for can be on its way to the processor.
+        let warm = |index: u32| {
+            if let Some(Some(peer)) = peers.get(index as usize) {
+                std::hint::black_box(peer.link.warm());
+            }
+        };
         if let netcode::server::Received::Payload { connection, body } =
-            self.netcode.handle_datagram(now, from, datagram)
+            netcode.handle_datagram_of(now, from, datagram, warm)
         {
             self.handle_payload(now, connection, body, sink);
         }
@@ -245,10 +252,20 @@ impl Server {
             return Some((Transmit { to, at: 0..len }, None));
         }
         while let Some(turn) = self.turns.next() {
-            if let Some(transmit) = self.poll_link(now, turn, buf) {
-                return Some((transmit, Some(turn)));
+            if let Some(next) = self.turns.upcoming() {
+                let link = find(&self.peers, next).map_or(0, |peer| peer.link.warm());
+                std::hint::black_box(link ^ self.netcode.warm(next));
             }
-            self.end_turn(now, turn);
+            let Some(transmit) = self.poll_link(now, turn, buf) else {
+                self.end_turn(now, turn);
+                continue;
+            };
+            // Most have one packet: who has nothing more is not asked again.
+            let all = turn.allowance == Allowance::All && !turn.bulk;
+            if all && self.peer(turn.connection).is_some_and(|peer| !peer.link.has_work()) {
+                self.end_turn(now, turn);
+            }
+            return Some((transmit, Some(turn)));
         }
         while let Some(id) = self.goodbyes.pop_front() {
             if let Some(transmit) = self.poll_goodbye(now, id, buf) {

@@ -119,6 +119,12 @@ impl Turns {
         None
     }
 
+    /// Who is next after the one whose turn it is, as far as that is known.
+    #[inline]
+    pub(crate) fn upcoming(&self) -> Option<ConnectionId> {
+        self.listed.get(1).copied()
+    }
+
     /// A datagram has left, in somebody's turn or not.
     pub(crate) fn spend(&mut self, turn: Option<Turn>, bytes: usize) {
         if self.rate.is_some() {

@@ -184,6 +184,19 @@ impl Congestion {
         }
     }
 
+    /// See [`Link::warm`](super::Link::warm).
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        self.delivered
+            ^ self.first_sent_at.as_nanos()
+            ^ self.bandwidth.get()
+            ^ self.aggregation.get()
+            ^ self.round_ends
+            ^ self.epoch_acked
+            ^ self.min_rtt_at.as_nanos()
+            ^ self.newest.is_some() as u64
+    }
+
     /// A packet leaves while `in_flight` bytes are on their way.
     pub(super) fn on_sent(&mut self, now: Mono, in_flight: usize) -> Snapshot {
         self.note_visit(now, in_flight as u64);

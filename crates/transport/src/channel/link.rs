@@ -280,6 +280,29 @@ impl Link {
         Some(Backlog { pressure: lane.pressure(), bytes, delay })
     }
 
+    /// Looks at all parts that a packet will need. A server has more connections than fit in the processor's caches: it
+    /// calls this some hundred nanoseconds before it turns to a link, so that the parts are fetched side by side in the
+    /// meantime, rather than one after another when each is needed. What it returns is of no use but that it must be
+    /// computed.
+    #[inline]
+    pub(crate) fn warm(&self) -> u64 {
+        let state = &self.state;
+        let lane = state.lanes.first().map_or(0, |lane| lane.served() ^ lane.charged() as u64);
+        lane ^ self.sent.warm()
+            ^ state.congestion.warm()
+            ^ state.received.expected()
+            ^ u64::from(state.received.wants_ack())
+            ^ u64::from(state.pacer.is_open())
+            ^ u64::from(state.smoother.is_open())
+            ^ u64::from(state.cap.is_open())
+            ^ state.rtt.smoothed().map_or(0, |smoothed| smoothed.as_secs())
+            ^ state.counters.packets_sent
+            ^ state.counters.bytes_received
+            ^ state.progress_at.as_nanos()
+            ^ u64::from(self.closing.is_open())
+            ^ self.active_at.as_nanos()
+    }
+
     /// Figures, since the link exists.
     pub fn stats(&self) -> LinkStats {
         let state = &self.state;

@@ -60,8 +60,13 @@ impl Pacer {
         self.waited = false;
         self.updated_at = now;
         self.rate = rate;
-        let forgotten = self.late.as_nanos() * pause.min(MEMORY).as_nanos() / MEMORY.as_nanos();
-        self.late = late.min(MAX_LATE).max(self.late - Duration::from_nanos(forgotten as u64));
+        if !self.late.is_zero() {
+            // A lateness is below 2^26 ns and the memory below 2^28.
+            let forgotten =
+                self.late.as_nanos() as u64 * pause.min(MEMORY).as_nanos() as u64 / MEMORY.as_nanos() as u64;
+            self.late -= Duration::from_nanos(forgotten);
+        }
+        self.late = self.late.max(late.min(MAX_LATE));
         let burst = i64::from(burst) * UNIT;
         let most = tokens_in(rate, self.late) + burst;
         self.tokens = self.tokens.saturating_add(tokens_in(rate, pause)).min(most);

@@ -134,6 +134,13 @@ impl Sent {
         }
     }
 
+    /// See [`Link::warm`](super::Link::warm).
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        let newest = self.packets.back().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size));
+        newest ^ self.next ^ self.acked ^ self.bytes_in_flight as u64 ^ self.reorder
+    }
+
     /// The number of the next packet.
     pub(super) const fn next(&self) -> u64 {
         self.next

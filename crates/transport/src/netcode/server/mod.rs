@@ -106,7 +106,19 @@ impl Server {
     /// Takes a datagram that arrived from `from`, and opens it where it lies.
     #[inline]
     pub fn handle_datagram<'d>(&mut self, now: Now, from: SocketAddr, datagram: &'d mut [u8]) -> Received<'d> {
-        match self.receive(now, from, datagram) {
+        self.handle_datagram_of(now, from, datagram, |_| {})
+    }
+
+    /// The same; `of` hears the index of the connection that the datagram seems to be of, before it is opened.
+    #[inline]
+    pub(crate) fn handle_datagram_of<'d>(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        datagram: &'d mut [u8],
+        of: impl FnOnce(u32),
+    ) -> Received<'d> {
+        match self.receive(now, from, datagram, of) {
             Ok(Received::Nothing) => self.strangers += 1,
             Ok(received) => return received,
             Err(counter) => {
@@ -128,7 +140,14 @@ impl Server {
         self.handshakes.budgets.spend();
     }
 
-    fn receive<'d>(&mut self, now: Now, from: SocketAddr, datagram: &'d mut [u8]) -> Result<Received<'d>, Counter> {
+    #[inline]
+    fn receive<'d>(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        datagram: &'d mut [u8],
+        of: impl FnOnce(u32),
+    ) -> Result<Received<'d>, Counter> {
         if datagram.first() == Some(&(PacketType::Request as u8)) {
             self.handle_request(now, from, datagram)?;
             return Ok(Received::Nothing);
@@ -140,7 +159,7 @@ impl Server {
         })?;
         match header.kind {
             PacketType::KeepAlive | PacketType::Payload | PacketType::Disconnect => {
-                self.handle_packet(now, from, header, datagram)
+                self.handle_packet(now, from, header, datagram, of)
             }
             PacketType::Response => {
                 self.handle_response(now, from, header, datagram)?;
@@ -159,11 +178,13 @@ impl Server {
         from: SocketAddr,
         header: Header,
         datagram: &'d mut [u8],
+        of: impl FnOnce(u32),
     ) -> Result<Received<'d>, Counter> {
         if mutant(28) {
             self.by_address.entry(AddressKey::new(from)).or_insert(u32::MAX);
         }
         let index = *self.by_address.get(&AddressKey::new(from)).ok_or(Counter::PacketUnknownPeer)?;
+        of(index);
         let slot = self.slots.get_mut(index as usize).ok_or(Counter::PacketUnknownPeer)?;
         let id = ConnectionId { index, generation: slot.generation };
         let connection = slot.connection.as_deref_mut().ok_or(Counter::PacketUnknownPeer)?;
@@ -215,6 +236,16 @@ impl Server {
     /// [`announce`](Self::announce) makes.
     pub fn is_unconfirmed(&self, connection: ConnectionId) -> bool {
         self.connection(connection).is_some_and(|connection| connection.phase == Phase::Unconfirmed)
+    }
+
+    /// As [`Link::warm`](crate::channel::Link::warm), for what sealing needs.
+    #[inline]
+    pub(crate) fn warm(&self, connection: ConnectionId) -> u64 {
+        self.connection(connection).map_or(0, |connection| {
+            connection.session.next_number()
+                ^ connection.session.last_sent.as_nanos()
+                ^ u64::from(connection.address.port())
+        })
     }
 
     /// A keep-alive that tells the client that it is connected, at the start of `buf`, which has at least 64 bytes.
