@@ -48,6 +48,8 @@ struct Progress {
 struct Report<'a> {
     bots: usize,
     seconds: f64,
+    /// Attempts that were not heard and were made again.
+    missed: usize,
     /// The fewest that were in the game since all had arrived; `None` if they never had.
     fewest_playing: Option<u64>,
     /// How long they were there together.
@@ -102,6 +104,7 @@ pub(crate) fn run(args: BotsArgs, output: &mut Output, stop: &Stop) -> Result<()
         output.json(&Line::Summary(Report {
             bots: args.count,
             seconds,
+            missed: crowd.missed,
             fewest_playing: held.map(|(_, fewest)| fewest),
             held_seconds,
             updates_per_second: rate,
@@ -156,6 +159,8 @@ struct Crowd {
     started: usize,
     playing: u64,
     out: u64,
+    /// Attempts that others took the place of.
+    missed: usize,
     /// All that are over, and those of them that did not leave by themselves.
     tally: SideTally,
     lost: SideTally,
@@ -186,6 +191,7 @@ impl Crowd {
             started: 0,
             playing: 0,
             out: 0,
+            missed: 0,
             tally: SideTally::default(),
             lost: SideTally::default(),
             gauge: Gauge::new(),
@@ -199,7 +205,7 @@ impl Crowd {
         // What was not used within a second is forfeit, so that a pause is not followed by a storm.
         self.allowed = (self.allowed + (now - self.last_turn).as_secs_f64() * args.ramp).min(args.ramp.max(1.0));
         self.last_turn = now;
-        let wanted = args.churn.unwrap_or(args.count);
+        let wanted = args.churn.unwrap_or(args.count) + self.missed;
         // As many in each World, and one more in the first ones.
         let places = (args.count + self.worlds.len() - 1 - self.turn) / self.worlds.len();
         while self.allowed >= 1.0 && self.started < wanted && self.present[self.turn] < places {
@@ -211,11 +217,12 @@ impl Crowd {
             self.started += 1;
             self.present[self.turn] += 1;
         }
-        self.update(args.churn.is_some());
+        self.update(args.churn.is_some(), args.count);
         Ok(now)
     }
 
-    fn update(&mut self, churn: bool) {
+    /// `retries` is how often in all another may try who was not heard.
+    fn update(&mut self, churn: bool, retries: usize) {
         let start = Instant::now();
         let world = &mut self.worlds[self.turn];
         world.update();
@@ -232,8 +239,13 @@ impl Crowd {
         for record in &seen.finished {
             self.present[self.turn] -= 1;
             self.playing -= u64::from(was_in_game(record));
-            self.out += 1;
             self.tally.add(record);
+            // The handshake of somebody was not answered in time, and others play: he is to try again, as players do.
+            if was_unheard(record) && self.playing > 0 && self.missed < retries {
+                self.missed += 1;
+                continue;
+            }
+            self.out += 1;
             let ours = record.reason.as_ref().is_some_and(|reason| reason.origin == Origin::Local);
             if !ours || !was_in_game(record) {
                 self.lost.add(record);
@@ -269,13 +281,19 @@ impl Crowd {
         }
         // A thousand goodbyes a second is what a small machine manages.
         let deadline = Instant::now() + FAREWELL + Duration::from_millis(self.playing);
-        while self.out < self.started as u64 && self.ticker.wait() < deadline {
-            self.update(false);
+        while self.out < (self.started - self.missed) as u64 && self.ticker.wait() < deadline {
+            self.update(false, 0);
         }
         for world in &mut self.worlds {
             self.tally.received.snapshots += world.net().counters().thin_unread;
         }
     }
+}
+
+fn was_unheard(record: &Record) -> bool {
+    let code = record.reason.as_ref().map(|reason| reason.code);
+    matches!(code, Some(DisconnectCode::MaxConnectionAttempts | DisconnectCode::HandshakeTimeout))
+        && !was_in_game(record)
 }
 
 fn was_in_game(record: &Record) -> bool {
