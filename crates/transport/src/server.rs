@@ -38,6 +38,9 @@ pub struct Transmit {
     pub at: Range<usize>,
 }
 
+/// How many due times of links wait for each place, before the leftovers among them are thrown out.
+const TIMERS_PER_PEER: usize = 8;
+
 /// What a [`Server`] is made of.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -557,6 +560,7 @@ impl Server {
         if self.peers.len() <= index {
             // The layer below keeps its indices dense and bounded.
             self.peers.resize_with(index + 1, || None);
+            self.timers.reserve((TIMERS_PER_PEER * (index + 2)).saturating_sub(self.timers.len()));
         }
         let link = Link::new(&self.link, &self.limits, now.mono, &mut self.random);
         let peer = Peer {
@@ -656,6 +660,11 @@ impl Server {
         let Some(due) = peer.link.poll_timeout_of(allowance) else { return };
         if peer.scheduled.is_none_or(|scheduled| due < scheduled) {
             peer.scheduled = Some(due);
+            let peers = &self.peers;
+            if self.timers.len() >= TIMERS_PER_PEER * (peers.len() + 1) {
+                self.timers
+                    .retain(|Reverse((due, id))| find(peers, *id).is_some_and(|peer| peer.scheduled == Some(*due)));
+            }
             self.timers.push(Reverse((due, id)));
         }
     }
