@@ -37,7 +37,7 @@ struct Coins {
 
 impl Plugin for Coins {
     fn build(&self, app: &mut App) {
-        app.register_rpc_with::<Spend>(self.options.clone()).add_observer(open);
+        app.register_rpc_with::<Spend>(self.options).add_observer(open);
         match self.side {
             Side::Server => app.add_systems(Update, keep_books),
             Side::Client => app.add_systems(Update, spend),

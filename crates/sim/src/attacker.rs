@@ -105,7 +105,7 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
         1 => bytes.push(dice.number(0..=255) as u8),
         _ => {
             // What comes first says what the rest means.
-            let reach = if dice.chance(0.5) { len.min(16) } else { len };
+            let reach = if dice.chance(0.5) { len.min(32) } else { len };
             for _ in 0..dice.number(1..=8) {
                 bytes[dice.number(0..=reach - 1) as usize] = dice.pick(&[0, 1, 0x7f, 0x80, 0xff, 0x40, 0xc0, 0x3f]);
             }

@@ -14,6 +14,16 @@ const TWICE: u64 = 50;
 /// Situations that must be reached in at least one of a hundred seeds, by level. Where one is not, the faults are too tame
 /// or the check for it is dead.
 const REQUIRED_L1: &[&str] = &[
+    "10^3 messages in one update",
+    "hundreds ask to be let in at once",
+    "the last packet of a handshake is late or lost",
+    "client: IdentityInUse Remote",
+    "client: Kicked Remote",
+    "client: Refused Remote",
+    "client: ServerFull Remote",
+    "client: TokenExpired Link",
+    "counter: denied_full_total",
+    "counter: violations_ack_of_unsent_total",
     "a used token is shown again",
     "an address is used by another client",
     "both ends leave at the same time",
@@ -56,7 +66,50 @@ const REQUIRED_L1: &[&str] = &[
 ];
 
 /// The same for whole Apps.
-const REQUIRED_L2: &[&str] = &["this run heals"];
+const REQUIRED_L2: &[&str] = &[
+    "Client: ApprovalDenied Remote",
+    "Client: Banned Remote",
+    "Client: DrainDeadline Remote",
+    "Client: EntityDespawned Local",
+    "Client: EntityDespawned Remote",
+    "Client: HandshakeTimeout Local",
+    "Client: Kicked Remote",
+    "Client: MaxConnectionAttempts Link",
+    "Client: ProtocolMismatch Local",
+    "Client: Refused Remote",
+    "Client: ServerShutdown Remote",
+    "Client: Timeout Link",
+    "Client is in Approval when all ends",
+    "Client is in Disconnecting when all ends",
+    "Server: Banned Local",
+    "Server: ConnectionClose Remote",
+    "Server: DrainDeadline Local",
+    "Server: EntityDespawned Local",
+    "Server: HandshakeTimeout Local",
+    "Server: InvalidRpc Local",
+    "Server: Kicked Local",
+    "Server: ProtocolMismatch Local",
+    "Server: ProtocolViolation Local",
+    "Server: ServerShutdown Local",
+    "Server: Superseded Local",
+    "Server: Timeout Link",
+    "a command is applied in its tick",
+    "a connection entity is despawned",
+    "a snapshot of a tick is read",
+    "an address is banned",
+    "an address is used by another client",
+    "approval is denied",
+    "approval is extended",
+    "data that crossed the in-game mark",
+    "messages for who is over",
+    "players who came back",
+    "refused for a ban",
+    "somebody breaks the protocol",
+    "the address changes during the handshake",
+    "the address changes under a connection",
+    "this run heals",
+    "tickets that are worth nothing",
+];
 
 /// In how many seeds at least, of how many, a required situation must be reached.
 const RARE: (u64, u64) = (1, 100);

@@ -382,7 +382,7 @@ impl<C: Cast> Stage<C> {
             Effect::Rogue { .. } => self.put(now, Turn::Rogue(place)),
             Effect::Snatch { addresses } => self.cast.with_network(|network| network.snatch(addresses)),
             Effect::Spurt { messages } => {
-                self.cast.spurt(fault.node.filter(|node| *node < self.clients.len()), messages)
+                self.cast.spurt(fault.node.filter(|node| *node < self.clients.len()), messages);
             }
             Effect::Mob { players } => self.cast.mob(now, players),
             Effect::DriverRemoved | Effect::Drain => {

@@ -223,12 +223,13 @@ pub(super) fn serve(
             ends.said.push(DisconnectReason::local(DisconnectCode::Kicked).with_text(&text));
             let _ = server.net().kick(entity, &text);
         }
-        if mood == Mood::Wild && dice.chance(workload.bans * passed.as_secs_f64()) {
-            if let Some(address) = server.net().remote_address(entity) {
-                ends.record.sometimes.count("an address is banned");
-                let time = dice.up_to(Duration::from_secs(5));
-                server.net().ban(BanTarget::address(address.ip()), Some(time), "for a moment");
-            }
+        if mood == Mood::Wild
+            && dice.chance(workload.bans * passed.as_secs_f64())
+            && let Some(address) = server.net().remote_address(entity)
+        {
+            ends.record.sometimes.count("an address is banned");
+            let time = dice.up_to(Duration::from_secs(5));
+            server.net().ban(BanTarget::address(address.ip()), Some(time), "for a moment");
         }
         if mood == Mood::Wild && dice.chance(workload.nonsense * passed.as_secs_f64() / 10.0) {
             ends.record.sometimes.count("a connection entity is despawned");

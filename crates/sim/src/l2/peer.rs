@@ -224,7 +224,7 @@ fn simulate(world: &mut World, typed: bool) {
         present.push(player);
     }
     world.resource_mut::<Seen>().applied.append(&mut applied);
-    if !typed || tick.number() % 3 != 0 {
+    if !typed || !tick.number().is_multiple_of(3) {
         return;
     }
     use bevy_ecs::system::RunSystemOnce;

@@ -35,6 +35,9 @@ struct End {
     ended: u8,
 }
 
+/// What an end does, what it says by that, and what is wrong with it.
+type Act<'a> = dyn Fn(&mut End, &mut Vec<Word>, &mut Option<&'static str>) + 'a;
+
 /// Both ends; the server's is there from its acceptance on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
@@ -188,7 +191,7 @@ impl Model for Lifecycle {
             steps.push(("the server accepts".to_owned(), next));
         }
         for side in [Side::Client, Side::Server] {
-            let mut step = |what: String, act: &dyn Fn(&mut End, &mut Vec<Word>, &mut Option<&'static str>)| {
+            let mut step = |what: String, act: &Act<'_>| {
                 let mut next = state.clone();
                 let State { client, server, wrong } = &mut next;
                 let (end, other) = match (side, server) {

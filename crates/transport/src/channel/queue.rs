@@ -6,7 +6,7 @@ use super::frame::{Carrier, fragments, has_id};
 use super::memory::{append_ring, copy_out};
 use super::wire::FRAGMENT_BYTES;
 use super::{ChannelConfig, ChannelId, ChannelTable, DropPolicy, Side};
-use crate::mutants::mutant;
+use crate::mutants::{audit, mutant};
 
 /// The queue of one unreliable channel.
 #[derive(Debug)]
@@ -75,6 +75,10 @@ impl Queue {
         }
         append_ring(&mut self.data, message, self.cap);
         self.lengths.push_back(message.len() as u32);
+        audit(33, || {
+            let (count, cost) = (self.lengths.len(), ChannelConfig::MESSAGE_COST);
+            (count * cost > self.cap).then(|| format!("{count} messages of {cost} B at least in {} B", self.cap))
+        });
     }
 
     fn pop(&mut self) {
