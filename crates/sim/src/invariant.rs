@@ -64,7 +64,6 @@ invariants! {
     I33 = "queues never grow over their caps",
     I34 = "the work for a packet is bounded by its size, not by what it says",
     I35 = "clients that misbehave do not slow the others down",
-    I36 = "there are at most ten warnings a second of a kind, and no secret in any line",
     I37 = "nothing that arrives makes us panic",
     I38 = "connections and their entities belong together one to one",
     I39 = "RPCs arrive only in states that allow them, on live connections",
@@ -72,7 +71,6 @@ invariants! {
     I41 = "snapshots are applied in the order of their ticks, and as they were sent",
     I42 = "the same seed gives the same run",
     I43 = "whether a run is right does not depend on who comes first of those who are due at once",
-    I45 = "the same script has the same course over every driver",
     Game = "what the game itself demands",
     I46 = "what happens to one driver of a server happens to its own connections only",
 }

@@ -107,6 +107,9 @@ impl Connection {
 
     /// Tells the other end why it is over, after everything that is queued.
     fn say_goodbye(&self, reason: &DisconnectReason) {
+        if mutant(30) && self.role == Role::Server {
+            return;
+        }
         lock(self.inbound()).deaf = true;
         close(self.outbound(), &self.peer, reason.seen_by_peer());
     }
@@ -427,7 +430,7 @@ impl Drop for IpcDriver {
             self.hub.leave(&listening.name);
         }
         for connection in self.connections.drain() {
-            if !connection.closing && !mutant(30) {
+            if !connection.closing {
                 connection.say_goodbye(&farewell(connection.role));
             }
         }

@@ -231,6 +231,7 @@ impl ClientNode {
         ledger.attempts.push(Attempt {
             client: self.index,
             identity: self.identity,
+            from: None,
             token,
             started: now,
             connected: None,

@@ -21,6 +21,8 @@ pub(crate) const ROGUE: usize = usize::MAX;
 pub(crate) struct Attempt {
     pub(crate) client: usize,
     pub(crate) identity: u64,
+    /// Where it shows its token, if that cannot change.
+    pub(crate) from: Option<SocketAddr>,
     /// What it shows the server; several attempts may show the same.
     pub(crate) token: u32,
     pub(crate) started: Mono,
@@ -194,6 +196,15 @@ impl Ledger {
                 self.record.journal.note(at, node, "accepted", u64::from(token), || {
                     format!("bond {bond}: attempt {attempt}, token {token}, identity {}", identity.client_id)
                 });
+                if let Some(from) = self.attempts[attempt].from
+                    && *address != Some(from)
+                {
+                    self.violate(
+                        at,
+                        Invariant::I14,
+                        format!("token {token} was shown from {from}, accepted at {address:?}"),
+                    );
+                }
                 if find(bonds, *connection).is_some() {
                     self.violate(at, Invariant::I12, format!("{connection:?} was used before"));
                 }

@@ -96,10 +96,12 @@ impl Rogue {
     fn join(&mut self, now: Mono, setup: &Setup, network: &mut Network, ledger: &mut Ledger) -> Session {
         let (attempt, token) = (ledger.attempts.len(), ledger.token_users.len() as u32);
         let identity = IDENTITIES + self.number as u64 * 2 + u64::from(self.session.is_some());
+        let address = SocketAddr::from(([198, 51, 101, 1 + self.number as u8], 1024 + (attempt % 60_000) as u16));
         ledger.token_users.push(attempt);
         ledger.attempts.push(Attempt {
             client: ROGUE,
             identity,
+            from: Some(address),
             token,
             started: now,
             connected: None,
@@ -119,7 +121,6 @@ impl Rogue {
         let mut link = config.link;
         link.mtu = MAX_BODY;
         let link = Link::new(&Arc::new(link), &limits, local.mono, self.dice.random());
-        let address = SocketAddr::from(([198, 51, 101, 1 + self.number as u8], 1024 + (attempt % 60_000) as u16));
         let port = network.open(Owner::Client(ROGUE), address);
         let core = core.expect("the address is given");
         Session { core, link, port, attempt, connected: false, received: 0 }

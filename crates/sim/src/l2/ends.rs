@@ -146,7 +146,8 @@ impl Ends {
         let (world, is_new) = (end.world, event.state == ConnectionState::Accepted && end.side == Side::Server);
         if is_new {
             let twice = all.iter().enumerate().any(|(other, end)| {
-                other != place && end.world == world && end.ended.is_none() && end.network_id == id
+                // Whoever comes back with a ticket takes the id over from a connection that is ended by that.
+                other != place && end.world == world && end.ending.is_none() && end.network_id == id
             });
             if id.is_none() || twice {
                 record.violate(now, Invariant::I12, format!("end {place} has network id {id:?}"));
@@ -220,6 +221,7 @@ impl Ends {
     /// A World is gone.
     pub(super) fn bury(&mut self, now: Mono, world: usize) {
         for end in self.all.iter_mut().filter(|end| end.world == world) {
+            end.ending.get_or_insert(now);
             end.ended.get_or_insert(now);
         }
     }

@@ -13,7 +13,7 @@ use crate::network::{Network, Owner, Port};
 const FIRST_FREE_PORT: u16 = 20_000;
 
 /// Datagrams that the operating system gives at a time.
-const BATCH: usize = 8;
+const BATCH: usize = 2;
 
 /// The network that all nodes share, and the true time.
 #[derive(Debug)]
