@@ -2,13 +2,14 @@
 
 mod channel_pair;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use channel_pair::{CLIENT, Pair, Path, SERVER, ms};
 use netstream_transport::channel::{
-    ChannelConfig, ChannelKind, DropPolicy, LinkConfig, LinkEvent, Pressure, Receipt, SendError,
+    ChannelConfig, ChannelKind, DropPolicy, Link, LinkConfig, LinkEvent, Pressure, Receipt, SendError,
 };
-use netstream_transport::{ChannelId, DisconnectCode, DisconnectReason, Limits, Origin};
+use netstream_transport::{ChannelId, DisconnectCode, DisconnectReason, Limits, Mono, Origin, SeededRandom};
 
 const RELIABLE: ChannelId = ChannelId::RELIABLE;
 const UNRELIABLE: ChannelId = ChannelId::UNRELIABLE;
@@ -519,4 +520,29 @@ fn game_traffic_leaves_at_once_whatever_else_waits() {
         assert_eq!(pair.ends[SERVER].link.backlog(UNRELIABLE).unwrap().bytes, 0, "round {round}");
         pair.run_for(ms(100));
     }
+}
+
+/// The packets of one message go to the kernel as one run if they are alike.
+#[test]
+fn the_packets_of_a_large_message_have_one_size_though_an_ack_is_owed() {
+    let (mut now, mut buf) = (Mono::ZERO, [0; 1400]);
+    let limits = Arc::new(Limits::default());
+    let mut random = SeededRandom::new(1);
+    let mut server = Link::new(&Arc::new(LinkConfig::server()), &limits, now, &mut random);
+    let mut client = Link::new(&Arc::new(LinkConfig::client()), &limits, now, &mut random);
+    client.send(now, ChannelId::UNRELIABLE, b"asks for an ack").unwrap();
+    let length = client.poll_packet(now, &mut buf).unwrap();
+    server.handle_packet(now, &buf[..length], &mut |_, _| {}).unwrap();
+    now = now + ms(1);
+    server.send(now, ChannelId::UNRELIABLE_FRAGMENTED, &[7; 8192]).unwrap();
+    let mut sizes = Vec::new();
+    let mut got = 0;
+    while let Some(length) = server.poll_packet(now, &mut buf) {
+        sizes.push(length);
+        client.handle_packet(now, &buf[..length], &mut |_, message| got += message.len()).unwrap();
+    }
+    let (last, others) = sizes.split_last().unwrap();
+    assert_eq!((others.len(), got), (7, 8192));
+    assert!(others.iter().all(|size| *size == others[0]) && *last < others[0], "{sizes:?}");
+    assert!(client.stats().rtt.is_some(), "the ack was forgotten");
 }

@@ -106,6 +106,14 @@ impl Queue {
         (piece.carrier.head_len(channel) + piece.length <= room).then_some(piece)
     }
 
+    /// Whether what should leave next is a fragment with others of the same message behind it.
+    pub(super) fn is_amid(&self) -> bool {
+        self.lengths.front().is_some_and(|&length| {
+            let length = length as usize;
+            length > ChannelTable::MAX_UNFRAGMENTED && self.gone + 1 < fragments(length)
+        })
+    }
+
     /// Copies out what [`next_piece`](Self::next_piece) named, and notes that it has left.
     pub(super) fn take_piece(&mut self, piece: &Piece, into: &mut [u8]) {
         copy_out(&self.data, piece.start, into);

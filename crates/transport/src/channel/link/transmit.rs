@@ -72,7 +72,10 @@ impl Link {
         let mut writer = Writer::new(&mut buf[..size]);
         write_head(&mut writer, self.sent.next(), self.sent.acked());
         let head = writer.len();
-        if ack_due || self.state.received.wants_ack() {
+        // The packets of a message in fragments have one size if the ack rides with the last of them; then one call of the
+        // system sends all of them (GSO).
+        let amid = first.is_some_and(|index| self.is_amid(index));
+        if (ack_due || self.state.received.wants_ack()) && !amid {
             let room = writer.room() - first.map_or(0, |index| self.least_room(index, writer.room()));
             if let Some(Some(largest)) = self.state.received.write_ack(now, &mut writer, room) {
                 self.sent.load(Cargo::Report { largest });
@@ -202,6 +205,12 @@ impl Link {
         let smooth = !self.state.smoother.is_open() && self.state.unreliable_waits();
         let smooth = smooth.then(|| self.state.smoother.opens_at(self.state.smooth_rate()));
         cap.max([pace, smooth].into_iter().flatten().min())
+    }
+
+    /// Whether this lane's next piece is a fragment that may leave, with others behind it.
+    fn is_amid(&self, index: usize) -> bool {
+        let LaneKind::Unreliable { queue, .. } = &self.state.lanes[index].kind else { return false };
+        queue.is_amid() && self.state.smoother.is_open()
     }
 
     /// What the next piece of a lane needs, so that an ack leaves it room.
