@@ -95,7 +95,7 @@ fn all_kinds_of_faults_are_drawn() {
     for (seed, level) in (0..600).zip([Level::L1, Level::L2].into_iter().cycle()) {
         names.extend(Plan::new(seed, level, SHORT).faults.iter().map(|fault| fault.effect.name()));
     }
-    assert_eq!(names.len(), 41, "{names:?}");
+    assert_eq!(names.len(), 42, "{names:?}");
 }
 
 #[test]

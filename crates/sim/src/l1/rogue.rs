@@ -173,7 +173,8 @@ impl Rogue {
         let Self { dice, buf, .. } = self;
         let channel = ChannelId(dice.number(0..=4) as u8);
         let size = dice.magnitude(1.0..=3000.0) as usize;
-        let _ = link.send(now, channel, &vec![0; size]);
+        // Not zeros: what is damaged before them shall mean something large.
+        let _ = link.send(now, channel, &vec![0xa5; size]);
         link.handle_timeout(now);
         let room = &mut buf[HEADROOM..HEADROOM + MAX_BODY];
         let right = link.poll_packet(now, room);
