@@ -52,6 +52,12 @@ fn a_run_is_right_in_whatever_order_nodes_come_that_are_due_at_once() {
 }
 
 #[test]
+fn an_id_that_is_taken_over_with_a_ticket_is_not_taken_for_two_connections_with_one() {
+    // The old connection says goodbye while the new one has the id: that was once held against it.
+    assert_eq!(Case::new(237, Level::L2, Duration::from_secs(60)).run(Trace::Hash).violation, None);
+}
+
+#[test]
 fn clients_that_misbehave_do_not_slow_the_others_down() {
     // I35: the same calm game with and without rogues, half as many as there are players.
     let calm = Plan::calm(Level::L1, Duration::from_secs(30), 8);
