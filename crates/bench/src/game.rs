@@ -200,7 +200,8 @@ impl CrowdGame {
     /// One round of all clients.
     pub(crate) fn update(&mut self, crowd: &mut dyn Crowd) {
         // At the join storm all at once, otherwise so that nobody's limits are met.
-        let most = if self.workload == Workload::Join { self.clients } else { self.started + 64 };
+        let some = self.clients.div_ceil(16).max(64);
+        let most = if self.workload == Workload::Join { self.clients } else { self.started + some };
         while self.started < self.clients.min(most) {
             crowd.connect();
             self.started += 1;

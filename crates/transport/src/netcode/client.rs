@@ -126,6 +126,8 @@ pub struct Client {
     newest_global: Option<u64>,
     /// Whether any server said that it is full.
     denied: bool,
+    /// The server has accepted us and does not know that we know: until it hears from us it repeats itself.
+    owes_answer: bool,
     /// Number and sealed token of the challenge that we answer.
     challenge: [u8; CHALLENGE_BODY],
     random: Drbg,
@@ -183,6 +185,7 @@ impl Client {
             next_try: now.mono,
             newest_global: None,
             denied: false,
+            owes_answer: false,
             challenge: [0; CHALLENGE_BODY],
             random,
             limits: limits.clone(),
@@ -294,6 +297,7 @@ impl Client {
                 let (index, most) = body.split_at(KEEP_ALIVE_BODY / 2);
                 let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
                 self.state = State::Established;
+                self.owes_answer = true;
                 let (index, most) = (number(index), number(most));
                 self.events.push_back(Event::Connected { address: self.server(), index, most });
             }
@@ -316,6 +320,7 @@ impl Client {
             _ => return None,
         }
         let range = self.session.seal(now.mono, PacketType::Payload, buf, body_len)?;
+        self.owes_answer = false;
         Some((self.server(), range))
     }
 
@@ -332,7 +337,8 @@ impl Client {
                 self.next_try = now.mono + RETRY;
                 self.session.seal_small(now.mono, PacketType::Response, buf, &self.challenge)?
             }
-            State::Established if now.mono >= self.session.last_sent + self.limits.keep_alive => {
+            State::Established if self.owes_answer || now.mono >= self.session.last_sent + self.limits.keep_alive => {
+                self.owes_answer = false;
                 self.session.seal_small(now.mono, PacketType::KeepAlive, buf, &[0; KEEP_ALIVE_BODY])?
             }
             State::Leaving { farewell_at, farewells, datagrams, .. }
@@ -379,6 +385,7 @@ impl Client {
     pub fn poll_timeout(&self) -> Option<Mono> {
         Some(match self.state {
             State::Requesting | State::Responding => self.next_try.min(self.attempt_end).min(self.token_end),
+            State::Established if self.owes_answer => Mono::ZERO,
             State::Established => {
                 let silent = self.session.last_received + self.idle_timeout();
                 silent.min(self.session.last_sent + self.limits.keep_alive)
