@@ -216,6 +216,8 @@ pub(crate) struct RpcLane {
     pub(crate) channel: ChannelId,
     /// The largest message that the driver takes on it.
     pub(crate) max_message: usize,
+    /// Whether what is sent on it arrives for certain.
+    pub(crate) reliable: bool,
     pub(crate) queue: MessageQueue,
 }
 
@@ -226,19 +228,26 @@ impl OutgoingRpcBuffer {
             return (&mut self.queue, self.max_message);
         }
         let index = self.lanes.iter().position(|lane| lane.channel == channel).unwrap_or_else(|| {
-            self.lanes.push(RpcLane { channel, max_message: 0, queue: MessageQueue::default() });
+            self.lanes.push(RpcLane { channel, max_message: 0, reliable: false, queue: MessageQueue::default() });
             self.lanes.len() - 1
         });
         let lane = &mut self.lanes[index];
         (&mut lane.queue, lane.max_message)
     }
 
-    /// How large a message may be on a channel.
-    pub(crate) fn set_limit(&mut self, channel: ChannelId, limit: usize) {
+    /// How large a message may be on a channel, and whether it arrives for certain.
+    pub(crate) fn set_channel(&mut self, channel: ChannelId, limit: usize, reliable: bool) {
         if channel != ChannelId::RELIABLE {
             self.lane(channel);
-            self.lanes.iter_mut().filter(|lane| lane.channel == channel).for_each(|lane| lane.max_message = limit);
+            for lane in self.lanes.iter_mut().filter(|lane| lane.channel == channel) {
+                (lane.max_message, lane.reliable) = (limit, reliable);
+            }
         }
+    }
+
+    /// Whether what is sent on a channel arrives for certain, unless the connection ends.
+    pub(crate) fn is_reliable(&self, channel: ChannelId) -> bool {
+        channel == ChannelId::RELIABLE || self.lanes.iter().any(|lane| lane.channel == channel && lane.reliable)
     }
 
     /// Queues a reply; false if the peer asks for more of them than it takes.

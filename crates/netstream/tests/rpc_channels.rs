@@ -5,7 +5,6 @@ use std::time::Duration;
 use bevy_app::{App, Update};
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
-use netstream::RpcOptions;
 use netstream::driver::link::{LinkProfile, Simulated};
 use netstream::driver::udp::{Access, MemoryNetwork, UdpConfig};
 use netstream::driver::{IpcDriver, ManualClock, NetworkDriver, Scheme, UdpDriver};
@@ -13,6 +12,7 @@ use netstream::prelude::*;
 use netstream::transport::channel::{ChannelConfig, ChannelKind, ChannelTable};
 use netstream::transport::netcode::JoinCode;
 use netstream::transport::{ChannelId, SeededRandom};
+use netstream::{RpcOptions, RpcOutcome, RpcReceipt};
 use serde::{Deserialize, Serialize};
 
 // The numbers of declared channels begin behind the three standard ones.
@@ -181,6 +181,40 @@ fn each_declared_channel_keeps_its_promise_whatever_is_lost() {
         // In-process a declared channel loses nothing.
         assert!((40..=100).contains(&poses.len()), "{} over {scheme:?}", poses.len());
         assert_eq!(pair.server.world().resource::<NetworkStreamDriver>().counters().violations, 0);
+    }
+}
+
+/// Only what can be lost is ever taken for lost.
+#[test]
+fn a_receipt_on_a_declared_reliable_channel_waits_as_long_as_the_rpc_needs() {
+    for scheme in [Scheme::Ipc, Scheme::Udp] {
+        let mut pair = Pair::over(scheme, LinkProfile::PERFECT);
+        let connection = pair.connection;
+        let outcomes = |pair: &Pair| pair.client.world().resource::<Receipts>().0.clone();
+        pair.client.init_resource::<Receipts>().add_systems(Update, Receipts::read);
+        let system = move |mut rpcs: RpcSender<'_, '_>| {
+            rpcs.send_with_receipt(connection, &Alarm(1)).unwrap();
+            rpcs.send_with_receipt(connection, &Pose(1)).unwrap();
+        };
+        pair.client.world_mut().run_system_once(system).unwrap();
+        // The server stands still; the link lasts for 10 s.
+        for _ in 0..600 {
+            pair.client.update();
+            pair.clock.advance(Duration::from_millis(10));
+        }
+        assert_eq!(outcomes(&pair), [RpcOutcome::Lost], "the pose alone, over {scheme:?}");
+        (0..50).for_each(|_| pair.step());
+        assert_eq!(outcomes(&pair), [RpcOutcome::Lost, RpcOutcome::Delivered], "{scheme:?}");
+        assert_eq!(numbers(pair.got(), "alarm"), [1]);
+    }
+}
+
+#[derive(Resource, Default)]
+struct Receipts(Vec<RpcOutcome>);
+
+impl Receipts {
+    fn read(mut inbox: MessageReader<'_, '_, RpcReceipt>, mut receipts: ResMut<'_, Self>) {
+        receipts.0.extend(inbox.read().map(|receipt| receipt.outcome));
     }
 }
 

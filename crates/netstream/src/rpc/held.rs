@@ -94,7 +94,7 @@ pub(crate) fn release(world: &mut World, connection: Entity, state: ConnectionSt
             continue;
         }
         if let Some(call) = call
-            && channel != ChannelId::RELIABLE
+            && !buffer.is_reliable(channel)
         {
             buffer.calls.time_out(call, LOST_AFTER);
         }

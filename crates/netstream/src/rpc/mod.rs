@@ -74,6 +74,7 @@ fn born(
     let Some(driver) = net.session.store.get(connection.key().driver) else { return };
     for entry in &*registry.types.by_number() {
         let channel = entry.options.channel;
-        buffer.set_limit(channel, driver.max_message(channel));
+        let reliable = driver.channels().get(channel).is_some_and(|channel| channel.kind.is_reliable());
+        buffer.set_channel(channel, driver.max_message(channel), reliable);
     }
 }

@@ -118,7 +118,7 @@ impl RpcSender<'_, '_> {
         let call = next_call(buffer)?;
         enqueue(buffer, (number, entry), self.map.as_deref(), connection, Some(call), when, rpc)?;
         // The time of one that is held begins when it leaves.
-        let can_be_lost = entry.options.channel != ChannelId::RELIABLE && when == When::Now;
+        let can_be_lost = !buffer.is_reliable(entry.options.channel) && when == When::Now;
         Ok(buffer.calls.add(can_be_lost.then_some(LOST_AFTER), finish_receipt))
     }
 
