@@ -113,6 +113,7 @@ fn read_packet(world: &mut World, connection: Entity, packet: &[u8], arena: &mut
     let Ok(mut entity) = world.get_entity_mut(connection) else { return Ok(()) };
     let (mut false_acks, mut refused) = (0, false);
     if let Some(mut acks) = entity.get_mut::<SnapshotAcks>() {
+        acks.heard(now);
         if let Some((newest, mask)) = header.acks {
             false_acks = acks.acknowledge(newest, mask);
         }

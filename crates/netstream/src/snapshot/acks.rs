@@ -3,6 +3,7 @@
 use bevy_ecs::component::Component;
 
 use super::FULL_EVERY;
+use super::wholes::Wholes;
 use crate::tick::{Tick, TickRate};
 
 /// How many ticks back it is remembered what was sent and acknowledged.
@@ -21,6 +22,7 @@ pub struct SnapshotAcks {
     /// Snapshots up to this tick are no baseline: the client has lost them.
     forgotten: Option<Tick>,
     full_every: u32,
+    pub(super) wholes: Wholes,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,7 @@ impl SnapshotAcks {
             acked: Bits::new(),
             forgotten: None,
             full_every: u32::from(rate.per_second()) * FULL_EVERY.as_secs() as u32,
+            wholes: Wholes::new(rate),
         }
     }
 
@@ -72,6 +75,17 @@ impl SnapshotAcks {
     /// The newest tick whose snapshot was sent.
     pub fn newest_sent(&self) -> Option<Tick> {
         self.newest_sent
+    }
+
+    /// Snapshots that were passed over, because they would have been whole and the client acknowledges none; see
+    /// [`SnapshotSender::send`](super::SnapshotSender::send).
+    pub fn passed_over(&self) -> u64 {
+        self.wholes.skipped
+    }
+
+    /// A packet of the client is there.
+    pub(crate) fn heard(&mut self, now: Tick) {
+        self.wholes.heard(now);
     }
 
     /// Whether the client may be told the difference from this tick's snapshot.

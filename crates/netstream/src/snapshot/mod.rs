@@ -38,6 +38,7 @@ pub mod delta;
 pub(crate) mod receive;
 mod registry;
 mod sender;
+mod wholes;
 pub(crate) mod wire;
 
 pub use acks::SnapshotAcks;

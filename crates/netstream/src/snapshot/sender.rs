@@ -117,7 +117,7 @@ impl OutgoingSnapshots {
         if self.tick == Some(tick) {
             return;
         }
-        if let Some(old) = self.tick {
+        if let Some(old) = self.tick.filter(|_| !self.sections.is_empty()) {
             self.sections.sort_unstable_by_key(|(kind, _)| *kind);
             let Self { bytes, sections, ready, .. } = self;
             if ready.len() >= MAX_READY {
@@ -147,7 +147,7 @@ impl OutgoingSnapshots {
 type Player = (
     (&'static ConnectionState, &'static Ending),
     &'static mut OutgoingSnapshots,
-    &'static SnapshotAcks,
+    &'static mut SnapshotAcks,
     Option<&'static SnapshotTargetSize>,
 );
 
@@ -166,6 +166,11 @@ pub struct SnapshotSender<'w, 's> {
 impl SnapshotSender<'_, '_> {
     /// Sends a snapshot of the present tick to one connection, and says how many bytes it takes. After an error nothing
     /// was taken.
+    ///
+    /// 0 bytes means that it was passed over, as only a type with [deltas](super::SnapshotOptions::delta) can be: the
+    /// client has acknowledged nothing that it could be the difference from, and was sent whole ones for long enough.
+    /// Those of one second's ticks are in hand for each client, spent while it is heard of, and one more comes with each
+    /// second. [`SnapshotAcks::passed_over`] counts.
     pub fn send<T: Snapshot>(&mut self, connection: Entity, snapshot: &T) -> Result<usize, SnapshotError> {
         let name = short_name::<T>();
         let found = self.registry.as_ref().and_then(|registry| registry.0.find::<T>());
@@ -186,7 +191,8 @@ impl SnapshotSender<'_, '_> {
     }
 
     /// How large a snapshot may be, in bytes, that is sent to this connection in the present tick, whole: it is taken for
-    /// certain. One that is sent as a delta may be larger. 0 where nothing can be sent.
+    /// certain, unless it is [passed over](Self::send). One that is sent as a delta may be larger. 0 where nothing can be
+    /// sent.
     pub fn room(&self, connection: Entity) -> usize {
         let tick = self.time.as_ref().map(|time| time.tick()).unwrap_or_default();
         let Ok(((&state, ending), outgoing, _, target)) = self.connections.get(connection) else { return 0 };
@@ -203,7 +209,7 @@ impl SnapshotSender<'_, '_> {
 
     fn put(&mut self, connection: Entity, kind: u32, baselines: Option<usize>) -> Result<usize, SnapshotError> {
         let tick = self.time.as_ref().map(|time| time.tick()).unwrap_or_default();
-        let Ok(((&state, ending), mut outgoing, acks, target)) = self.connections.get_mut(connection) else {
+        let Ok(((&state, ending), mut outgoing, mut acks, target)) = self.connections.get_mut(connection) else {
             return Err(SnapshotError::Unknown(connection));
         };
         if !ending.judge(state).is_in_game() {
@@ -220,6 +226,7 @@ impl SnapshotSender<'_, '_> {
         let left = outgoing.left(tick, target);
         let OutgoingSnapshots { bytes, sections, baselines: kept, .. } = &mut *outgoing;
         let start = bytes.len();
+        let with_baselines = baselines.is_some();
         let mut kept = baselines.map(|number| {
             if kept.len() <= number {
                 kept.resize_with(number + 1, Baselines::default);
@@ -244,6 +251,14 @@ impl SnapshotSender<'_, '_> {
         if size > left {
             bytes.truncate(start);
             return Err(SnapshotError::TooLarge { size, limit: left });
+        }
+        if with_baselines && delta.is_none() {
+            if !acks.wholes.may(tick) {
+                bytes.truncate(start);
+                acks.wholes.skipped += 1;
+                return Ok(0);
+            }
+            acks.wholes.spend(tick);
         }
         if let Some(kept) = &mut kept {
             kept.push(tick, snapshot);
