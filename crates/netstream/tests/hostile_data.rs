@@ -382,3 +382,49 @@ fn who_asks_for_whole_snapshots_with_every_packet_is_thrown_out() {
     }
     stage.thrown_out(ProtocolViolation);
 }
+
+/// Whatever it says, but never that it has what could be a baseline: whole snapshots for one second, then one a second.
+#[test]
+fn whole_snapshots_for_who_acknowledges_none_are_limited_to_one_a_second() {
+    type Lie = fn(&mut Stage, Tick) -> Vec<u8>;
+    let lies: [(&str, Option<Lie>); 4] = [
+        ("nothing", None),
+        ("no acknowledgement", Some(|stage, _| packet(stage, 3, 0, &[]))),
+        ("what was never sent", Some(|stage, newest| packet(stage, 3, 1, &lie(newest + 100)))),
+        ("what is too old", Some(|stage, newest| packet(stage, 3, 1, &lie(newest - 40)))),
+    ];
+    for (what, lie) in lies {
+        let mut stage = in_game();
+        let hostile = stage.server.connection();
+        for step in 0..2000 {
+            let acks = stage.server.app.world().get::<SnapshotAcks>(hostile).unwrap();
+            if let (Some(newest), Some(lie)) = (acks.newest_sent(), lie)
+                && step % 2 == 0
+            {
+                let message = lie(&mut stage, newest);
+                stage.send(UNRELIABLE, &message);
+            }
+            stage.step();
+        }
+        let sizes = |who: Entity| {
+            let shown = got(&stage).shown.iter().filter(move |(player, _)| *player == who);
+            shown.map(|(_, size)| *size).collect::<Vec<_>>()
+        };
+        let shown = sizes(hostile);
+        let whole = shown.iter().filter(|size| **size > 200).count();
+        let most = if lie.is_some() { 60 + 21 } else { 31 + 21 };
+        assert!((20..=most).contains(&whole), "{whole} of {} for who says {what}", shown.len());
+        for (second, ticks) in shown.chunks(60).enumerate().skip(2) {
+            let whole = ticks.iter().filter(|size| **size > 200).count();
+            assert!(whole <= 1 + usize::from(what == "what is too old"), "{whole} in second {second} for {what}");
+        }
+        let passed = shown.iter().filter(|size| **size == 0).count() as u64;
+        assert_eq!(stage.server.app.world().get::<SnapshotAcks>(hostile).unwrap().passed_over(), passed);
+        stage.play_on();
+    }
+}
+
+/// An acknowledgement of this tick alone.
+fn lie(tick: Tick) -> Vec<u8> {
+    [&tick.number().to_le_bytes()[..], &[0; 4]].concat()
+}

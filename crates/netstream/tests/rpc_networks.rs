@@ -1,14 +1,18 @@
-//! RPCs over every driver and every network of the tests: once, in order across types, answered, acknowledged.
+//! RPCs over every driver and every network of the tests: once, in order across types, answered, acknowledged; broadcasts,
+//! entities, and both ways of reading.
 
 mod play;
 
 use std::time::Duration;
 
 use bevy_app::{App, Update};
+use bevy_ecs::entity::{EntityMapper, MapEntities};
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
 use netstream::prelude::*;
-use netstream::{CallId, ReceivedRequest, Response, RpcDirection, RpcOptions, RpcOutcome, RpcReceipt};
+use netstream::{
+    CallId, NetworkEntityMap, ReceivedRequest, Response, RpcDirection, RpcEntityMap, RpcOptions, RpcOutcome, RpcReceipt,
+};
 use play::{Game, Link, millis};
 use serde::{Deserialize, Serialize};
 
@@ -155,5 +159,121 @@ fn round_trip_and_jitter_of_every_connection_are_known() {
             let jitter = stats.jitter.expect("it comes with the round trip");
             assert!(jitter < millis(60), "{jitter:?} over {link:?}");
         }
+    }
+}
+
+/// To whom: a broadcast to all, to all but one, to a set, or to those that a question picks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct News(u32);
+
+/// An entity of the World that reads it, and a number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Target(#[serde(with = "netstream::entity_bits")] Entity, u32);
+
+impl MapEntities for Target {
+    fn map_entities<M: EntityMapper>(&mut self, mapper: &mut M) {
+        self.0 = mapper.get_mapped(self.0);
+    }
+}
+
+/// The client's entity is the one after the server's; from 1000 on the client has none.
+struct Shifted;
+
+impl NetworkEntityMap for Shifted {
+    fn to_network(&self, _: Entity, local: Entity) -> Option<Entity> {
+        Entity::try_from_bits(local.to_bits() - 1)
+    }
+
+    fn to_local(&self, _: Entity, network: Entity) -> Option<Entity> {
+        (network.to_bits() < 1000).then(|| Entity::from_bits(network.to_bits() + 1))
+    }
+}
+
+/// What one World has read of `News` and `Target`, as messages and as entity events.
+#[derive(Resource, Default)]
+struct Read {
+    news: [Vec<u32>; 2],
+    targets: [Vec<Target>; 2],
+    /// On which connections.
+    from: Vec<Entity>,
+}
+
+fn readers(app: &mut App) {
+    app.register_rpc_with::<News>(RpcOptions::new().with_events())
+        .register_rpc_with_entities::<Target>(RpcOptions::new().with_events())
+        .init_resource::<Read>()
+        .add_observer(|news: On<'_, '_, ReceivedRpc<News>>, mut read: ResMut<'_, Read>| {
+            read.news[1].push(news.rpc.0);
+            read.from.push(news.connection);
+        })
+        .add_observer(|target: On<'_, '_, ReceivedRpc<Target>>, mut read: ResMut<'_, Read>| {
+            read.targets[1].push(target.rpc.clone());
+            read.from.push(target.connection);
+        })
+        .add_systems(
+            Update,
+            |mut news: MessageReader<'_, '_, ReceivedRpc<News>>,
+             mut targets: MessageReader<'_, '_, ReceivedRpc<Target>>,
+             mut read: ResMut<'_, Read>| {
+                for news in news.read() {
+                    read.news[0].push(news.rpc.0);
+                    read.from.push(news.connection);
+                }
+                for target in targets.read() {
+                    read.targets[0].push(target.rpc.clone());
+                    read.from.push(target.connection);
+                }
+            },
+        );
+}
+
+#[test]
+fn broadcasts_reach_whom_they_are_for_once_and_in_order_and_entities_are_mapped_over_every_network() {
+    const UPDATES: u32 = 100;
+    let entity = |number: u32| Entity::from_bits(u64::from(number));
+    for link in Link::all() {
+        let client = |app: &mut App| {
+            readers(app);
+            app.insert_resource(RpcEntityMap::new(Shifted));
+        };
+        let mut game = Game::with(link, 64, SnapshotOptions::new().delta(), readers, client);
+        let (server, client) = game.ends;
+        for number in 0..UPDATES {
+            let system = move |mut rpcs: RpcSender<'_, '_>| {
+                let sent = [
+                    rpcs.broadcast(&News(8 * number)),
+                    rpcs.broadcast_except(server, &News(8 * number + 1)),
+                    rpcs.broadcast_except(Entity::PLACEHOLDER, &News(8 * number + 2)),
+                    rpcs.broadcast_to([server, Entity::PLACEHOLDER], &News(8 * number + 3)),
+                    rpcs.broadcast_to([], &News(8 * number + 4)),
+                    rpcs.broadcast_if(&News(8 * number + 5), |who| who == server),
+                    rpcs.broadcast_if(&News(8 * number + 6), |who| who != server),
+                    rpcs.broadcast(&Target(entity(500 + 10 * number), number)),
+                ];
+                assert_eq!(sent.map(Result::unwrap), [1, 0, 1, 1, 0, 1, 0, 1]);
+            };
+            game.server.world_mut().run_system_once(system).unwrap();
+            let system = move |mut rpcs: RpcSender<'_, '_>| {
+                rpcs.send(client, &Target(entity(501 + 10 * number), number)).unwrap();
+                assert_eq!(rpcs.broadcast(&News(number)), Ok(1), "to the server");
+            };
+            game.client.world_mut().run_system_once(system).unwrap();
+            game.step();
+        }
+        game.run(millis(10_000));
+        game.check();
+        let read = game.client.world().resource::<Read>();
+        let news: Vec<_> = (0..UPDATES).flat_map(|number| [0, 2, 3, 5].map(|kind| 8 * number + kind)).collect();
+        assert_eq!(read.news, [news.clone(), news], "as messages and as events over {link:?}");
+        let known = |number| if number < 50 { entity(501 + 10 * number) } else { Entity::PLACEHOLDER };
+        let targets: Vec<_> = (0..UPDATES).map(|number| Target(known(number), number)).collect();
+        assert_eq!(read.targets, [targets.clone(), targets], "{link:?}");
+        assert!(read.from.iter().all(|from| *from == client), "{link:?}");
+        let read = game.server.world().resource::<Read>();
+        let news: Vec<_> = (0..UPDATES).collect();
+        assert_eq!(read.news, [news.clone(), news], "{link:?}");
+        let targets: Vec<_> = (0..UPDATES).map(|number| Target(entity(500 + 10 * number), number)).collect();
+        assert_eq!(read.targets, [targets.clone(), targets], "{link:?}");
+        assert!(read.from.iter().all(|from| *from == server), "{link:?}");
     }
 }

@@ -5,8 +5,8 @@ use crate::tick::{Tick, TickRate};
 /// A client that acknowledges nothing is sent whole snapshots, which are dear. It has as many in hand as there are ticks
 /// in a second, more than a newcomer needs until its first acknowledgement has come back, and gets one more each second.
 ///
-/// What is in hand is spent tick by tick only on a client that is heard of; on one that is not, one a second. So an
-/// outage costs nothing, and after it the client is shown the world within one round trip.
+/// What is in hand is spent tick by tick only on a client that is heard of, or new; on one that is not, one a second. So
+/// an outage costs little, and after it the client is shown the world within one round trip.
 #[derive(Debug)]
 pub(crate) struct Wholes {
     /// Ticks of one second; the most that is in hand, too.
@@ -44,7 +44,8 @@ impl Wholes {
             self.in_hand = self.in_hand.saturating_add(seconds).min(self.second);
             self.added = Some(added + seconds * self.second);
         }
-        let heard = self.heard.is_some_and(|heard| passed(heard, now) <= self.second / 2);
+        // A newcomer can say nothing before it was told the time.
+        let heard = passed(*self.heard.get_or_insert(now), now) <= self.second / 2;
         let rested = self.last.is_none_or(|last| passed(last, now) >= self.second);
         self.in_hand > 0 && (heard || rested)
     }
@@ -95,8 +96,10 @@ mod tests {
     #[test]
     fn on_a_client_that_is_not_heard_of_nothing_in_hand_is_wasted() {
         let mut wholes = Wholes::new(TickRate::default());
-        assert_eq!(sent(&mut wholes, 0..600, 0, false), 10);
-        assert!(sent(&mut wholes, 600..660, 0, true) >= 59);
+        assert_eq!(sent(&mut wholes, 0..60, 0, false), 31, "for half a second it is new");
+        assert_eq!(sent(&mut wholes, 60..660, 0, false), 10);
+        assert_eq!(wholes.in_hand, 60 - 31);
+        assert_eq!(sent(&mut wholes, 660..690, 0, true), 30);
     }
 
     #[test]
