@@ -6,7 +6,7 @@
 //! cargo run --release -p netstream-sim --example purses -- --fixed   # the mistake is gone
 //! ```
 //!
-//! Every player has a purse of ten coins and spends one a second; the server keeps the books. What must hold: once all is
+//! Every player has a purse of ten coins and spends one now and then; the server keeps the books. What must hold: once all is
 //! spent, the books say so, too.
 
 use std::sync::Arc;
@@ -55,7 +55,7 @@ fn open(event: On<ConnectionEvent>, purses: Query<&Purse>, mut commands: Command
 fn spend(mut purses: Query<(Entity, &mut Purse)>, mut updates: Local<u32>, mut rpcs: RpcSender) {
     *updates += 1;
     for (connection, mut purse) in &mut purses {
-        if purse.0 > 0 && updates.is_multiple_of(60) && rpcs.send(connection, &Spend).is_ok() {
+        if purse.0 > 0 && updates.is_multiple_of(10) && rpcs.send(connection, &Spend).is_ok() {
             purse.0 -= 1;
         }
     }

@@ -100,7 +100,7 @@ impl Cast for Cores {
 
     fn mob(&mut self, now: Mono, players: u32) {
         rogue::send_mob(now, players, &self.plan, &self.setup, &mut self.network);
-        self.ledger.record.sometimes.add("hundreds ask to be let in at once", u64::from(players >= 300));
+        self.ledger.record.sometimes.add("hundreds ask to be let in at once", u64::from(players >= 100));
     }
 
     fn socket_of(&mut self, client: usize) -> Option<(Port, bool)> {

@@ -310,7 +310,7 @@ const KINDS: &[Kind] = &[
     Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| Effect::Snatch { addresses: d.number(1..=3) as u8 } },
     Kind { chance: 0.06, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| Effect::Attack { attack: Attack::Empty, rate: d.magnitude(50.0..=2000.0) } },
     Kind { chance: 0.08, most: 2, whose: Whose::Node,    levels: L1,   draw: |d| Effect::Spurt { messages: d.magnitude(100.0..=300_000.0) as u32 } },
-    Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| Effect::Mob { players: d.magnitude(30.0..=1000.0) as u32 } },
+    Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| Effect::Mob { players: d.magnitude(100.0..=1000.0) as u32 } },
     Kind { chance: 0.10, most: 2, whose: Whose::Server,  levels: L2,   draw: |_| Effect::DriverRemoved },
     Kind { chance: 0.08, most: 1, whose: Whose::Server,  levels: L2,   draw: |_| Effect::Drain },
 ];
