@@ -93,7 +93,7 @@ fn h3_servers_that_share_a_token_share_no_number() {
     let token = world.token_for(1, &[server_address(), second]);
     world.loses = Box::new(|datagram| datagram.from == server_address() && datagram.kind() >= 4);
     world.connect(client_address(1), &token);
-    world.run(8 * SECOND);
+    world.run(12 * SECOND);
     assert_eq!(world.servers.get_mut(&second).unwrap().accepted(), 1);
     assert_eq!(world.server().accepted(), 1);
     let numbers = |from| -> Vec<u64> {
