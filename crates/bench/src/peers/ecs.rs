@@ -121,6 +121,7 @@ fn enter(mut events: MessageReader<ConnectionEvent>, mut players: ResMut<Players
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "a system, whose parameters are what it uses")]
 fn play(
     mut stage: ResMut<Stage>,
     players: Res<Players>,

@@ -102,7 +102,7 @@ impl End for FloorServer {
             }
             if let Some((hello, key)) = packet.split_first_chunk()
                 && *hello == HELLO
-                && let Ok(key) = (&*key).try_into()
+                && let Ok(key) = key.try_into()
             {
                 by_port[usize::from(port)] = sessions.len() as u32;
                 ports.push(port);
