@@ -61,6 +61,7 @@ impl Client {
     pub fn new(id: ConnectionId, config: ClientConfig, random: &mut dyn Random, now: Now) -> Result<Self, StartError> {
         let ClientConfig { netcode, mut link, limits } = config;
         link.mtu = link.mtu.min(MAX_BODY);
+        link.max_mtu = link.mtu;
         let mtu = link.mtu;
         Ok(Self {
             id,

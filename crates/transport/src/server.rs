@@ -120,6 +120,8 @@ impl Server {
     pub fn new(config: ServerConfig, random: &mut dyn Random, now: Now) -> Self {
         let ServerConfig { netcode, mut link, limits } = config;
         link.mtu = link.mtu.min(MAX_BODY);
+        // Neither end of the UDP protocol takes larger datagrams in yet.
+        link.max_mtu = link.mtu;
         Self {
             netcode: netcode::Server::new(netcode, &limits, random, now),
             link: Arc::new(link),

@@ -19,6 +19,10 @@ pub struct LinkConfig {
     pub side: Side,
     /// The largest packet that is written, in bytes. 1175 to 1400; 1175 fits every path of 1200-byte datagrams.
     pub mtu: usize,
+    /// The largest packet that the link may find out to fit the path, in bytes, by probing upward from `mtu` (RFC 8899);
+    /// up to 1427, which fits datagrams of 1452 bytes. Default 1175: no probe ever leaves. Peers need no such setting, but
+    /// have to take datagrams that large in: where they drop them, the size stays.
+    pub max_mtu: usize,
     /// How long an acknowledgement waits for data to ride with. Default 25 ms.
     pub max_ack_delay: Duration,
     /// **For tests only.** Where packet numbers, stream offsets and message numbers start; both ends need the same.
@@ -32,6 +36,7 @@ impl LinkConfig {
             channels: ChannelTable::default(),
             side: Side::Server,
             mtu: 1175,
+            max_mtu: 1175,
             max_ack_delay: Duration::from_millis(25),
             first_packet_number: 0,
         }

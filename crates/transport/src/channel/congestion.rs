@@ -613,7 +613,11 @@ mod tests {
                 if step > 30_000 {
                     worst = worst.max(bytes_in(rate, free_at.since(now)) / PACKET as u64);
                 }
-                flying.push_back((free_at + delay * 2, Settled { sent_at: now, size: PACKET, snapshot }, lost));
+                flying.push_back((
+                    free_at + delay * 2,
+                    Settled { sent_at: now, size: PACKET, snapshot, sizing: false },
+                    lost,
+                ));
                 in_flight += PACKET;
                 let pace = congestion.rate(&rtt, false).unwrap_or(MAX_RATE);
                 next_send = next_send.max(now) + Duration::from_nanos(PACKET as u64 * 1_000_000_000 / pace);
@@ -652,7 +656,10 @@ mod tests {
             congestion.on_app_limited(0);
             let snapshot = congestion.on_sent(now, 0);
             now = now + Duration::from_millis(50);
-            congestion.on_acked(now, &Settled { sent_at: at(now.as_nanos() / 1000 - 50_000), size: 500, snapshot });
+            congestion.on_acked(
+                now,
+                &Settled { sent_at: at(now.as_nanos() / 1000 - 50_000), size: 500, snapshot, sizing: false },
+            );
             let latest = Some(Duration::from_millis(50));
             let seen = Seen { latest, jitter: Duration::ZERO, tick: None, loss_percent: 0, in_flight: 0 };
             congestion.on_ack_end(now, &seen);

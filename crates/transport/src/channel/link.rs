@@ -183,6 +183,7 @@ impl Link {
             self.probe_at(),
             self.opens_at().filter(|_| allowance == Allowance::All),
             self.closing.due(),
+            self.sizing_due().filter(|_| allowance == Allowance::All),
             self.state.reassembly.expires_at(),
             slow,
             trim,
@@ -190,6 +191,12 @@ impl Link {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// When the search for a larger packet size goes on.
+    fn sizing_due(&self) -> Option<Mono> {
+        let due = self.state.path.due(self.state.rtt.probe_timeout(self.config.max_ack_delay));
+        due.filter(|_| self.closing.is_open())
     }
 
     /// When the ack of something that holds others up will have been waited for too long.
@@ -217,6 +224,12 @@ impl Link {
             self.probes = 2;
             self.sent.requeue_oldest(2, &mut self.state);
         }
+        self.state.now = self.state.now.max(now);
+        if self.state.path.is_expired(now) {
+            self.sent.lose_sizing(&mut self.state);
+        }
+        let timeout = self.state.rtt.probe_timeout(self.config.max_ack_delay);
+        self.state.path.check(now, timeout);
         self.state.reassembly.expire(now);
         let slow = self.state.reliable_charged > 0 && self.state.progress_at + self.limits.slow_consumer <= now;
         if slow && !self.slow_reported {
@@ -315,6 +328,10 @@ impl Link {
             in_flight: self.sent.bytes_in_flight(),
             congestion_window: state.congestion.window(),
             pacing_rate: state.congestion.bandwidth(),
+            packet_size: state.path.size(),
+            mtu_probes: state.path.probes,
+            mtu_probes_lost: state.path.probes_lost,
+            mtu_black_holes: state.path.black_holes,
             reassembly_evicted: state.reassembly.evicted,
             reassembly_expired: state.reassembly.expired,
             ..state.counters

@@ -35,6 +35,7 @@ mod memory;
 mod number;
 mod pacer;
 mod partial;
+mod path;
 mod queue;
 mod ranges;
 mod reassembly;

@@ -69,6 +69,8 @@ struct Packet {
     reliable: bool,
     /// Whether its cargo is to be sent again already.
     requeued: bool,
+    /// Whether it only tries how large packets may be.
+    sizing: bool,
 }
 
 /// A packet whose fate has become known.
@@ -77,6 +79,8 @@ pub(super) struct Settled {
     pub(super) sent_at: Mono,
     pub(super) size: usize,
     pub(super) snapshot: Snapshot,
+    /// Whether it only tried how large packets may be: its loss says nothing of congestion.
+    pub(super) sizing: bool,
 }
 
 /// Who hears what became of packets and of what they carried.
@@ -202,6 +206,21 @@ impl Sent {
         }
     }
 
+    /// Notes that the packet that has just left only tries how large packets may be.
+    pub(super) fn mark_sizing(&mut self) {
+        if let Some(packet) = self.packets.back_mut() {
+            packet.sizing = true;
+        }
+    }
+
+    /// Gives up the packet under way that tries how large packets may be.
+    pub(super) fn lose_sizing(&mut self, fates: &mut impl Fates) {
+        let under_way = |packet: &Packet| packet.sizing && packet.fate == Fate::InFlight;
+        if let Some(index) = self.packets.iter().position(under_way) {
+            self.lose(index, fates);
+        }
+    }
+
     fn push(
         &mut self,
         sent_at: Mono,
@@ -230,6 +249,7 @@ impl Sent {
             fate,
             reliable,
             requeued: false,
+            sizing: false,
         });
         self.next = self.next.wrapping_add(1);
     }
@@ -412,7 +432,7 @@ impl Sent {
 
 impl Packet {
     fn settled(&self) -> Settled {
-        Settled { sent_at: self.sent_at, size: usize::from(self.size), snapshot: self.snapshot }
+        Settled { sent_at: self.sent_at, size: usize::from(self.size), snapshot: self.snapshot, sizing: self.sizing }
     }
 
     fn cargo_range(&self, base: u64) -> std::ops::Range<usize> {

@@ -95,4 +95,12 @@ pub struct LinkStats {
     pub slow_consumers: u64,
     /// Packets that were not acknowledged because there was no room for their reliable data.
     pub refused_full: u64,
+    /// The largest packet that is written at present, in bytes.
+    pub packet_size: usize,
+    /// Probes for larger packets that left.
+    pub mtu_probes: u64,
+    /// Those of them that were lost; they are not among [`packets_lost`](Self::packets_lost).
+    pub mtu_probes_lost: u64,
+    /// How often packets of the size that was found came to arrive no more, so that the size is the least again.
+    pub mtu_black_holes: u64,
 }

@@ -32,13 +32,26 @@ pub struct Path {
     pub rate: Option<(u64, usize)>,
     /// Lets nothing through.
     pub cut: bool,
+    /// Lets nothing larger through: bytes of sealed datagrams.
+    pub mtu: usize,
 }
 
 impl Default for Path {
     fn default() -> Self {
-        Self { delay: ms(10), jitter: Duration::ZERO, loss: 0.0, duplicate: 0.0, rate: None, cut: false }
+        Self {
+            delay: ms(10),
+            jitter: Duration::ZERO,
+            loss: 0.0,
+            duplicate: 0.0,
+            rate: None,
+            cut: false,
+            mtu: usize::MAX,
+        }
     }
 }
+
+/// What sealing adds to a packet at most.
+pub const SEALING: usize = 25;
 
 /// One end.
 pub struct Peer {
@@ -70,6 +83,8 @@ pub struct Pair {
     order: u64,
     /// Packets that have left, at either end.
     pub packets: u64,
+    /// The largest packet that has left, by end.
+    pub largest: [usize; 2],
 }
 
 pub const SERVER: usize = 0;
@@ -112,6 +127,7 @@ impl Pair {
             spare: Vec::new(),
             order: 0,
             packets: 0,
+            largest: [0; 2],
         }
     }
 
@@ -169,7 +185,7 @@ impl Pair {
     }
 
     fn transmit(&mut self, end: usize) {
-        let mut buf = [0; 1400];
+        let mut buf = [0; 1500];
         let mut guard = 0;
         while let Some(length) = self.ends[end].link.poll_packet(self.now, &mut buf) {
             guard += 1;
@@ -188,7 +204,11 @@ impl Pair {
         let now = self.now;
         let peer = &mut self.ends[end];
         let path = &peer.path;
-        if path.cut || self.random.chance(path.loss) {
+        self.largest[end] = self.largest[end].max(packet.len());
+        if path.cut || packet.len() + SEALING > path.mtu {
+            return;
+        }
+        if self.random.chance(path.loss) {
             return;
         }
         let mut departs = now;

@@ -207,6 +207,9 @@ impl Link {
             self.timeouts = 0;
             self.probe_from = self.probe_from.max(now);
         }
+        if latest.is_some() {
+            self.state.path.on_confirmed(now);
+        }
         self.detect_losses(now);
         let seen = Seen {
             // What waited for data to ride with tells little of the path.

@@ -6,6 +6,7 @@ use super::super::congestion::Congestion;
 use super::super::lane::{Lane, LaneKind};
 use super::super::number::expand;
 use super::super::pacer::Pacer;
+use super::super::path::PathMtu;
 use super::super::reassembly::Reassembly;
 use super::super::received::Received;
 use super::super::rtt::Rtt;
@@ -44,6 +45,7 @@ pub(super) struct State {
     pub(super) smoother: Pacer,
     /// Keeps the bandwidth that the application allows.
     pub(super) cap: Pacer,
+    pub(super) path: PathMtu,
     pub(super) reassembly: Reassembly,
     pub(super) events: VecDeque<LinkEvent>,
     pub(super) loss: Loss,
@@ -84,6 +86,7 @@ impl State {
             pacer: Pacer::new(now),
             smoother: Pacer::filled(now, SMOOTH_BURST * config.packet_size() as u32),
             cap: Pacer::new(now),
+            path: PathMtu::new(config.packet_size(), config.max_mtu),
             reassembly: Reassembly::new(limits),
             events: VecDeque::new(),
             loss: Loss::default(),
@@ -201,6 +204,11 @@ impl State {
 impl Fates for State {
     fn acked(&mut self, packet: &Settled, was_lost: bool) {
         self.congestion.on_acked(self.acked_at, packet);
+        if packet.sizing {
+            self.path.on_probe_acked(self.now, packet.size);
+            return;
+        }
+        self.path.on_acked(packet.size);
         if was_lost {
             self.counters.packets_lost -= 1;
             self.loss.take_back();
@@ -209,7 +217,11 @@ impl Fates for State {
         }
     }
 
-    fn lost(&mut self, _packet: &Settled) {
+    fn lost(&mut self, packet: &Settled) {
+        if packet.sizing {
+            self.path.on_probe_lost(self.now);
+            return;
+        }
         self.counters.packets_lost += 1;
         self.loss.note(true);
     }

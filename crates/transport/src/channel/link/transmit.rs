@@ -48,7 +48,7 @@ impl Link {
     }
 
     fn write_packet(&mut self, allowance: Allowance, now: Mono, buf: &mut [u8]) -> Option<usize> {
-        let size = buf.len().min(self.config.packet_size());
+        let size = buf.len().min(self.state.path.size());
         let waits = self.state.reliable_waits();
         self.pass_time(now, waits);
         let ack_due = self.state.received.due().is_some_and(|at| at <= now);
@@ -62,13 +62,10 @@ impl Link {
         let first = if capped { None } else { self.state.pick(reliable, &but) };
         let windows = !capped && self.state.next_window().is_some();
         if first.is_none() && !ack_due && !goodbye_due && !windows && probes == 0 {
-            return None;
+            return if allowance == Allowance::All { self.write_sizing_probe(now, capped, buf) } else { None };
         }
 
-        if self.skip_in == 0 {
-            self.sent.skip(&mut self.state);
-            self.skip_in = self.state.draw_skip();
-        }
+        self.skip_if_due();
         let mut writer = Writer::new(&mut buf[..size]);
         write_head(&mut writer, self.sent.next(), self.sent.acked());
         let head = writer.len();
@@ -118,7 +115,42 @@ impl Link {
         }
         let length = writer.len();
         self.depart(now, length, asks, reliable_cargo);
+        if asks {
+            self.state.path.on_sent(now, length);
+        }
         Some(length)
+    }
+
+    /// Leaves out a number if it is time to.
+    fn skip_if_due(&mut self) {
+        if self.skip_in == 0 {
+            self.sent.skip(&mut self.state);
+            self.skip_in = self.state.draw_skip();
+        }
+    }
+
+    /// A packet that carries nothing and only tries whether its size arrives: as many probe frames as make it that large.
+    fn write_sizing_probe(&mut self, now: Mono, capped: bool, buf: &mut [u8]) -> Option<usize> {
+        let size = self.state.path.wants(now).filter(|_| self.closing.is_open())?;
+        if capped {
+            self.state.path.postpone(now);
+            return None;
+        }
+        let Some(buf) = buf.get_mut(..size) else {
+            self.state.path.stop(now);
+            return None;
+        };
+        self.skip_if_due();
+        let mut writer = Writer::new(buf);
+        write_head(&mut writer, self.sent.next(), self.sent.acked());
+        while writer.room() > 0 {
+            write_probe(&mut writer);
+        }
+        self.depart(now, size, true, false);
+        self.sent.mark_sizing();
+        let timeout = self.state.rtt.probe_timeout(self.config.max_ack_delay);
+        self.state.path.on_probe_sent(now, timeout);
+        Some(size)
     }
 
     fn depart(&mut self, now: Mono, length: usize, asks: bool, reliable: bool) {
@@ -147,7 +179,7 @@ impl Link {
 
     /// Lets the token buckets fill, as far as somebody waits for them.
     fn pass_time(&mut self, now: Mono, waits: bool) {
-        let packet = self.config.packet_size() as u32;
+        let packet = self.state.path.size() as u32;
         if waits {
             match self.state.rate() {
                 Some(rate) => self.state.pacer.update(now, rate, BURST * packet),
@@ -185,7 +217,7 @@ impl Link {
     }
 
     fn window_is_open(&self) -> bool {
-        self.sent.bytes_in_flight() + self.config.packet_size() <= self.state.congestion.window()
+        self.sent.bytes_in_flight() + self.state.path.size() <= self.state.congestion.window()
     }
 
     fn pacer_is_open(&self) -> bool {

@@ -1,0 +1,230 @@
+//! Finds out how large packets may be on the way to the peer; after RFC 8899 (DPLPMTUD).
+//!
+//! Opt-in: where [`LinkConfig::max_mtu`](super::LinkConfig::max_mtu) is not above the floor, nothing here ever happens.
+
+use std::time::Duration;
+
+use crate::Mono;
+
+/// The sizes that are tried, in bytes of packets: those of datagrams of 1280 (the least that IPv6 allows), 1400 (tunnels)
+/// and 1452 bytes (Ethernet less the headers of IPv6 and UDP), less the 25 bytes that sealing takes at most.
+const LADDER: [u16; 3] = [1255, 1375, 1427];
+
+/// The largest of them.
+pub(super) const MAX_PACKET: usize = 1427;
+
+/// Losses of one size that end the search; `MAX_PROBES` of RFC 8899 §5.1.2.
+const MAX_FAILURES: u8 = 3;
+
+/// After that long a larger size is tried again; `PMTU_RAISE_TIMER` of RFC 8899 §5.1.1.
+const RAISE: Duration = Duration::from_secs(600);
+
+/// A probe that a cap holds back is tried again after this.
+const POSTPONED: Duration = Duration::from_millis(100);
+
+/// So many packets above the floor have to go without an ack before the path counts as a black hole: at 20 % of random
+/// loss that happens to one run of four in 600.
+const UNHEARD: u32 = 4;
+
+/// And for at least this long, or three probe timeouts: an outage of that length costs a few percent of headers.
+const UNHEARD_FOR: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct PathMtu {
+    floor: u16,
+    max: u16,
+    size: u16,
+    /// Losses of the size that is being tried.
+    failures: u8,
+    /// When the probe under way counts as lost, if nothing tells before.
+    expires: Option<Mono>,
+    /// When the next probe may leave.
+    next: Option<Mono>,
+    /// Packets above the floor that left since one was acknowledged, and when the first of them did.
+    unheard: u32,
+    unheard_since: Mono,
+    pub(super) probes: u64,
+    pub(super) probes_lost: u64,
+    pub(super) black_holes: u64,
+}
+
+impl PathMtu {
+    /// Packets of `floor` bytes are taken for granted; more than `max` is never tried.
+    pub(super) fn new(floor: usize, max: usize) -> Self {
+        let floor = floor.min(MAX_PACKET) as u16;
+        Self {
+            floor,
+            max: max.min(MAX_PACKET).max(usize::from(floor)) as u16,
+            size: floor,
+            failures: 0,
+            expires: None,
+            next: None,
+            unheard: 0,
+            unheard_since: Mono::ZERO,
+            probes: 0,
+            probes_lost: 0,
+            black_holes: 0,
+        }
+    }
+
+    /// The largest packet that may be written, in bytes.
+    pub(super) fn size(&self) -> usize {
+        usize::from(self.size)
+    }
+
+    /// The next larger size to try.
+    fn candidate(&self) -> Option<u16> {
+        let step = LADDER.into_iter().find(|step| *step > self.size).unwrap_or(self.max).min(self.max);
+        (step > self.size).then_some(step)
+    }
+
+    /// The peer has acknowledged something: the search may begin, if it has not.
+    pub(super) fn on_confirmed(&mut self, now: Mono) {
+        if self.candidate().is_some() && self.next.is_none() && self.expires.is_none() {
+            self.next = Some(now);
+        }
+    }
+
+    /// The size of the probe that may leave now.
+    pub(super) fn wants(&self, now: Mono) -> Option<usize> {
+        let due = self.expires.is_none() && self.next.is_some_and(|at| at <= now);
+        self.candidate().filter(|_| due).map(usize::from)
+    }
+
+    /// When something has to be done at the latest; `None` if never.
+    pub(super) fn due(&self, timeout: Duration) -> Option<Mono> {
+        let probe = self.expires.or(self.next);
+        [probe, self.blind_at(timeout)].into_iter().flatten().min()
+    }
+
+    /// A probe cannot leave at present.
+    pub(super) fn postpone(&mut self, now: Mono) {
+        self.next = Some(now + POSTPONED);
+    }
+
+    /// Probes of this size cannot leave from here at all.
+    pub(super) fn stop(&mut self, now: Mono) {
+        self.failures = 0;
+        self.next = Some(now + RAISE);
+    }
+
+    pub(super) fn on_probe_sent(&mut self, now: Mono, timeout: Duration) {
+        self.probes += 1;
+        self.next = None;
+        self.expires = Some(now + timeout * 2);
+    }
+
+    /// Whether the probe under way has to be given up.
+    pub(super) fn is_expired(&self, now: Mono) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+
+    /// A probe has arrived. One that had been given up tells nothing new.
+    pub(super) fn on_probe_acked(&mut self, now: Mono, size: usize) {
+        if self.expires.take().is_none() {
+            return;
+        }
+        self.failures = 0;
+        self.unheard = 0;
+        self.size = self.size.max((size.min(MAX_PACKET) as u16).min(self.max));
+        self.next = self.candidate().map(|_| now);
+    }
+
+    /// The probe is lost: that says nothing of congestion, and it carried nothing.
+    pub(super) fn on_probe_lost(&mut self, now: Mono) {
+        self.probes_lost += 1;
+        if self.expires.take().is_none() {
+            return;
+        }
+        self.failures += 1;
+        if self.failures < MAX_FAILURES {
+            self.next = Some(now);
+        } else {
+            self.stop(now);
+        }
+    }
+
+    /// A packet has left that asks for an ack and is no probe.
+    pub(super) fn on_sent(&mut self, now: Mono, size: usize) {
+        if size > usize::from(self.floor) && self.size > self.floor {
+            if self.unheard == 0 {
+                self.unheard_since = now;
+            }
+            self.unheard = self.unheard.saturating_add(1);
+        }
+    }
+
+    pub(super) fn on_acked(&mut self, size: usize) {
+        if size > usize::from(self.floor) {
+            self.unheard = 0;
+        }
+    }
+
+    fn blind_at(&self, timeout: Duration) -> Option<Mono> {
+        (self.unheard >= UNHEARD).then(|| self.unheard_since + UNHEARD_FOR.max(timeout * 3))
+    }
+
+    /// Goes back to the floor where nothing larger arrives any more.
+    pub(super) fn check(&mut self, now: Mono, timeout: Duration) {
+        if self.blind_at(timeout).is_some_and(|at| at <= now) {
+            self.black_holes += 1;
+            self.size = self.floor;
+            self.unheard = 0;
+            self.expires = None;
+            self.stop(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(100);
+
+    /// The size found where the path drops what is over `path`, and the probes that it took.
+    fn search(mtu: &mut PathMtu, path: usize, now: Mono) -> (usize, u64) {
+        while let Some(size) = mtu.wants(now) {
+            mtu.on_probe_sent(now, TIMEOUT);
+            if size <= path { mtu.on_probe_acked(now, size) } else { mtu.on_probe_lost(now) }
+        }
+        (mtu.size(), mtu.probes)
+    }
+
+    #[test]
+    fn the_largest_step_that_fits_is_found_and_a_larger_one_tried_again_later() {
+        let start = Mono::from_nanos(1);
+        for (path, found) in [(1175, (1175, 3)), (1255, (1255, 4)), (1400, (1375, 5)), (1475, (1427, 3))] {
+            let mut mtu = PathMtu::new(1175, 9000);
+            mtu.on_confirmed(start);
+            assert_eq!(search(&mut mtu, path, start), found, "{path}");
+            mtu.on_confirmed(start);
+            assert_eq!(mtu.wants(start + RAISE / 2), None);
+            assert_eq!(search(&mut mtu, 1475, start + RAISE).0, 1427);
+        }
+    }
+
+    #[test]
+    fn an_ack_never_raises_beyond_the_maximum() {
+        let now = Mono::from_nanos(1);
+        let mut mtu = PathMtu::new(1175, 1300);
+        mtu.on_confirmed(now);
+        assert_eq!(search(&mut mtu, 5000, now).0, 1300);
+        mtu.on_probe_acked(now, 60_000);
+        assert_eq!(mtu.size(), 1300);
+        mtu.on_probe_sent(now, TIMEOUT);
+        mtu.on_probe_acked(now, 60_000);
+        assert_eq!(mtu.size(), 1300);
+    }
+
+    #[test]
+    fn without_a_larger_maximum_there_is_nothing_to_do_ever() {
+        let now = Mono::from_nanos(1);
+        let mut mtu = PathMtu::new(1400, 1175);
+        mtu.on_confirmed(now);
+        for _ in 0..10 {
+            mtu.on_sent(now, 1400);
+        }
+        assert_eq!((mtu.wants(now), mtu.due(TIMEOUT), mtu.size()), (None, None, 1400));
+    }
+}
