@@ -103,6 +103,15 @@ impl Pair {
 
 fn default(_: &mut UdpConfig) {}
 
+/// As fast as the machine allows.
+fn unlimited(config: &mut UdpConfig) {
+    config.limits.inbound_bytes = u32::MAX;
+    config.limits.inbound_byte_burst = u32::MAX;
+    config.limits.inbound_packets = u32::MAX;
+    config.limits.inbound_packet_burst = u32::MAX;
+    config.client_limits.bandwidth = None;
+}
+
 #[test]
 fn a_world_that_stalls_keeps_its_connections() {
     // Three times as long as silence may last, and many keep-alives within that.
@@ -143,14 +152,7 @@ fn the_round_trip_time_is_not_that_of_the_frame() {
 fn messages_arrive_in_order_through_full_queues() {
     // Both the queue between the threads and that of the channel fill, several times over.
     const COUNT: u32 = 2000;
-    let fast = |config: &mut UdpConfig| {
-        config.limits.inbound_bytes = u32::MAX;
-        config.limits.inbound_byte_burst = u32::MAX;
-        config.limits.inbound_packets = u32::MAX;
-        config.limits.inbound_packet_burst = u32::MAX;
-        config.client_limits.bandwidth = None;
-    };
-    let mut pair = Pair::new(fast, fast);
+    let mut pair = Pair::new(unlimited, unlimited);
     let (_, client) = pair.connected();
     let (mut sent, mut refused, start) = (0, 0, Instant::now());
     while pair.server.messages.len() < COUNT as usize {
@@ -190,14 +192,7 @@ fn messages_arrive_in_order_through_full_queues() {
 #[test]
 fn a_world_that_fetches_nothing_costs_a_bounded_amount_of_memory() {
     const BOUND: u64 = 18 << 20;
-    let open = |config: &mut UdpConfig| {
-        config.limits.inbound_bytes = u32::MAX;
-        config.limits.inbound_byte_burst = u32::MAX;
-        config.limits.inbound_packets = u32::MAX;
-        config.limits.inbound_packet_burst = u32::MAX;
-        config.client_limits.bandwidth = None;
-    };
-    let mut pair = Pair::new(open, open);
+    let mut pair = Pair::new(unlimited, unlimited);
     let (_, client) = pair.connected();
     pair.client.send(client, ChannelId::RELIABLE, b"first").unwrap();
     for _ in 0..400 {
@@ -226,11 +221,7 @@ fn a_world_that_fetches_nothing_costs_a_bounded_amount_of_memory() {
 fn what_is_reliable_waits_at_the_sender_while_a_world_fetches_nothing() {
     const COUNT: u32 = 10_000;
     let open = |config: &mut UdpConfig| {
-        config.limits.inbound_bytes = u32::MAX;
-        config.limits.inbound_byte_burst = u32::MAX;
-        config.limits.inbound_packets = u32::MAX;
-        config.limits.inbound_packet_burst = u32::MAX;
-        config.client_limits.bandwidth = None;
+        unlimited(config);
         config.client_limits.slow_consumer = PATIENCE;
     };
     let mut pair = Pair::new(open, open);
