@@ -15,7 +15,6 @@ use super::wire::Numbers;
 use crate::dice::Dice;
 use crate::invariant::Invariant;
 use crate::network::{Network, Owner, Port};
-use crate::oracle::{Received, Sent};
 use crate::plan::{Plan, Workload, slow};
 use crate::stage::{Moment, Mood};
 use crate::traffic;
@@ -228,20 +227,7 @@ impl ClientNode {
             self.used = Some((token, credentials.clone()));
         }
         ledger.token_users[token as usize] = attempt;
-        ledger.attempts.push(Attempt {
-            client: self.index,
-            identity: self.identity,
-            from: None,
-            token,
-            started: now,
-            connected: None,
-            ended: None,
-            goodbyes: Vec::new(),
-            over_by: None,
-            sent: Sent::default(),
-            received: Received::default(),
-            bond: None,
-        });
+        ledger.attempts.push(Attempt::new(self.index, self.identity, None, token, now));
         let addresses = if matches!(credentials, Credentials::Token(_)) { Vec::new() } else { order };
         let config = setup.client(credentials, addresses);
         let id = ConnectionId { index: 0, generation: attempt as u32 };

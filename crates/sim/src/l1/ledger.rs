@@ -55,6 +55,24 @@ pub(crate) struct Bond {
 }
 
 impl Attempt {
+    /// One that begins.
+    pub(crate) fn new(client: usize, identity: u64, from: Option<SocketAddr>, token: u32, started: Mono) -> Self {
+        Self {
+            client,
+            identity,
+            from,
+            token,
+            started,
+            connected: None,
+            ended: None,
+            goodbyes: Vec::new(),
+            over_by: None,
+            sent: Sent::default(),
+            received: Received::default(),
+            bond: None,
+        }
+    }
+
     /// Whether messages flow, as far as the client knows.
     pub(crate) fn is_up(&self) -> bool {
         self.connected.is_some() && self.ended.is_none()

@@ -14,7 +14,6 @@ use crate::attacker::{damage, noise};
 use crate::clock::NodeClock;
 use crate::dice::Dice;
 use crate::network::{Network, Owner, Port};
-use crate::oracle::{Received, Sent};
 use crate::plan::{Mischief, Plan};
 
 /// A client that proves who it is and then does what no honest client does.
@@ -98,20 +97,7 @@ impl Rogue {
         let identity = IDENTITIES + self.number as u64 * 2 + u64::from(self.session.is_some());
         let address = SocketAddr::from(([198, 51, 101, 1 + self.number as u8], 1024 + (attempt % 60_000) as u16));
         ledger.token_users.push(attempt);
-        ledger.attempts.push(Attempt {
-            client: ROGUE,
-            identity,
-            from: Some(address),
-            token,
-            started: now,
-            connected: None,
-            ended: None,
-            goodbyes: Vec::new(),
-            over_by: None,
-            sent: Sent::default(),
-            received: Received::default(),
-            bond: None,
-        });
+        ledger.attempts.push(Attempt::new(ROGUE, identity, Some(address), token, now));
         let order = &setup.servers[..1];
         let credentials = setup.credentials(identity, token, order, now, &mut self.dice);
         let config = setup.client(credentials, order.to_vec());
