@@ -309,7 +309,7 @@ impl Server {
 
     /// When something has to be done at the latest; the origin of time if at once.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        if !(!self.turns.is_pressing() && self.goodbyes.is_empty() && self.ended.is_empty()) {
+        if self.turns.is_pressing() || !self.goodbyes.is_empty() || !self.ended.is_empty() {
             return Some(Mono::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
