@@ -191,43 +191,44 @@ fn what_is_too_large_is_refused_where_it_is_registered_or_sent() {
 }
 
 #[test]
-fn a_broadcast_reaches_all_but_one_or_just_a_few() {
-    let (mut pair, first, _) = pair(Link::Udp, |app| {
-        app.register_rpc::<Hint>();
-        read::<Hint>(app);
-    });
-    let options = pair.options();
-    let mut other = pair.another_client(7);
-    other.app.register_rpc::<Hint>();
-    read::<Hint>(&mut other.app);
-    other.net().connect_with(&pair.endpoint, options).unwrap();
-    for _ in 0..50 {
-        pair.step();
-        other.app.update();
+fn a_broadcast_reaches_all_but_one_or_just_a_few_over_every_link() {
+    for link in LINKS {
+        let (mut pair, first, _) = pair(link, |app| {
+            app.register_rpc::<Hint>();
+            read::<Hint>(app);
+        });
+        let options = pair.options();
+        let mut other = pair.another_client(7);
+        other.app.register_rpc::<Hint>();
+        read::<Hint>(&mut other.app);
+        other.net().connect_with(&pair.endpoint, options).unwrap();
+        let both = |pair: &mut Pair, other: &mut Peer, updates: u32| {
+            for _ in 0..updates {
+                pair.step();
+                other.app.update();
+            }
+        };
+        both(&mut pair, &mut other, 200);
+        let second = *pair.server.connections().iter().find(|&&connection| connection != first).expect("two players");
+        let sent = pair
+            .server
+            .app
+            .world_mut()
+            .run_system_once(move |mut rpcs: RpcSender<'_, '_>| {
+                [
+                    rpcs.broadcast(&Hint(1)).unwrap(),
+                    rpcs.broadcast_except(first, &Hint(2)).unwrap(),
+                    rpcs.broadcast_to([first, Entity::PLACEHOLDER], &Hint(3)).unwrap(),
+                    rpcs.broadcast_if(&Hint(4), |connection| connection == second).unwrap(),
+                ]
+            })
+            .unwrap();
+        assert_eq!(sent, [2, 1, 1, 1], "{link:?}");
+        both(&mut pair, &mut other, 200);
+        assert_eq!(got::<Hint>(&pair.client), [Hint(1), Hint(3)], "{link:?}");
+        assert_eq!(got::<Hint>(&other), [Hint(1), Hint(2), Hint(4)], "{link:?}");
+        pair.check();
     }
-    let second = pair.server.connection();
-    assert_ne!(first, second);
-    let sent = pair
-        .server
-        .app
-        .world_mut()
-        .run_system_once(move |mut rpcs: RpcSender<'_, '_>| {
-            [
-                rpcs.broadcast(&Hint(1)).unwrap(),
-                rpcs.broadcast_except(first, &Hint(2)).unwrap(),
-                rpcs.broadcast_to([first, Entity::PLACEHOLDER], &Hint(3)).unwrap(),
-                rpcs.broadcast_if(&Hint(4), |connection| connection == second).unwrap(),
-            ]
-        })
-        .unwrap();
-    assert_eq!(sent, [2, 1, 1, 1]);
-    for _ in 0..20 {
-        pair.step();
-        other.app.update();
-    }
-    assert_eq!(got::<Hint>(&pair.client), [Hint(1), Hint(3)]);
-    assert_eq!(got::<Hint>(&other), [Hint(1), Hint(2), Hint(4)]);
-    pair.check();
 }
 
 #[derive(Resource, Default)]
