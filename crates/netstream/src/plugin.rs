@@ -8,8 +8,9 @@ use bevy_ecs::schedule::common_conditions::resource_exists;
 use bevy_ecs::schedule::{IntoScheduleConfigs, SystemSet};
 use bevy_ecs::system::ResMut;
 use netstream_driver::transport::Random;
+use netstream_driver::transport::channel::ChannelTable;
 use netstream_driver::transport::netcode::JoinCode;
-use netstream_driver::udp::UdpDriver;
+use netstream_driver::udp::{Access, UdpConfig, UdpDriver};
 use netstream_driver::{Clock, Endpoint, IpcDriver, IpcHub, NetworkDriver, OsRandom, Scheme, SystemClock};
 
 use crate::facade::DriverConstructor;
@@ -77,6 +78,7 @@ pub struct NetworkStreamPlugin {
     limits: NetworkLimits,
     approval_required: bool,
     hub: Option<IpcHub>,
+    channels: ChannelTable,
     constructor: Option<Arc<DriverConstructor>>,
     /// Taken by `build`.
     clock: Mutex<Option<Box<dyn Clock>>>,
@@ -117,6 +119,7 @@ impl NetworkStreamPlugin {
             limits: NetworkLimits::default(),
             approval_required: false,
             hub: None,
+            channels: ChannelTable::default(),
             constructor: None,
             clock: Mutex::new(None),
             random: Mutex::new(None),
@@ -137,6 +140,15 @@ impl NetworkStreamPlugin {
     #[must_use]
     pub fn with_ipc(mut self, hub: &IpcHub) -> Self {
         self.hub = Some(hub.clone());
+        self
+    }
+
+    /// The channels of every driver that the plugin makes, on both ends the same: the standard ones, and those that the
+    /// application declared, each with its promise and its priority. RPC types choose one with
+    /// [`RpcOptions::channel`](crate::RpcOptions::channel).
+    #[must_use]
+    pub fn with_channels(mut self, channels: &ChannelTable) -> Self {
+        self.channels = channels.clone();
         self
     }
 
@@ -209,7 +221,7 @@ impl NetworkStreamPlugin {
     }
 
     /// Makes the drivers of `listen` and `connect` calls; where it returns `None`, the plugin's own constructor is
-    /// asked: UDP with a random join code, and IPC where a hub was given.
+    /// asked: UDP with a random join code, and IPC where a hub was given, both with the plugin's channels.
     #[must_use]
     pub fn with_driver_constructor(
         mut self,
@@ -221,13 +233,20 @@ impl NetworkStreamPlugin {
 
     fn construct(&self) -> Box<DriverConstructor> {
         let (given, hub, code) = (self.constructor.clone(), self.hub.clone(), self.join_code.clone());
+        let channels = self.channels.clone();
         Box::new(move |endpoint| {
             if let Some(driver) = given.as_ref().and_then(|given| given(endpoint)) {
                 return Some(driver);
             }
             match endpoint.scheme() {
-                Scheme::Udp => Some(Box::new(code.clone().map_or_else(UdpDriver::default, UdpDriver::with_join_code))),
-                Scheme::Ipc => Some(Box::new(IpcDriver::new(hub.as_ref()?))),
+                Scheme::Udp => {
+                    let mut config = UdpConfig::new(&mut OsRandom).with_channels(&channels);
+                    if let Some(code) = &code {
+                        config.access = Access::JoinCode(code.clone());
+                    }
+                    Some(Box::new(UdpDriver::with_config(config)))
+                }
+                Scheme::Ipc => Some(Box::new(IpcDriver::new(hub.as_ref()?).with_channels(channels.clone()))),
                 _ => None,
             }
         })

@@ -239,3 +239,40 @@ fn a_channel_that_the_driver_does_not_have_is_an_error_at_the_call() {
     let unknown = netstream::driver::SendError::UnknownChannel(ChannelId(9));
     assert_eq!(error.unwrap(), Err(netstream::NetworkSendError::Driver(unknown)));
 }
+
+#[test]
+fn channels_that_the_plugin_was_given_are_those_of_every_driver() {
+    let hub = IpcHub::new();
+    let app = |plugin: NetworkStreamPlugin| {
+        let mut app = App::new();
+        app.add_plugins(plugin.with_ipc(&hub).with_channels(&channels()))
+            .register_rpc::<Bulk>()
+            .register_rpc_with::<Alarm>(RpcOptions::new().channel(URGENT))
+            .register_rpc_with::<Gossip>(RpcOptions::new().channel(LAZY))
+            .register_rpc_with::<Pose>(RpcOptions::new().channel(POSE))
+            .init_resource::<Got>()
+            .add_systems(Update, hear);
+        app
+    };
+    for endpoint in ["ipc://here", "udp://127.0.0.1:0"] {
+        let (mut server, mut client) = (app(NetworkStreamPlugin::server()), app(NetworkStreamPlugin::client()));
+        let mut net = server.world_mut().resource_mut::<NetworkStreamDriver>();
+        let listening = net.listen(endpoint).unwrap();
+        let code = net.join_code(listening.driver);
+        let options = code.into_iter().fold(ConnectOptions::new(), ConnectOptions::join_code);
+        let mut net = client.world_mut().resource_mut::<NetworkStreamDriver>();
+        let connection = net.connect_with(listening.endpoint, options).unwrap();
+        let mut sent = false;
+        for _ in 0..2000 {
+            server.update();
+            client.update();
+            let send = move |mut rpcs: RpcSender<'_, '_>| rpcs.send(connection, &Alarm(7)).is_ok();
+            sent = sent || client.world_mut().run_system_once(send).unwrap();
+            if !server.world().resource::<Got>().0.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(server.world().resource::<Got>().0, [("alarm", 7)], "over {endpoint}");
+    }
+}

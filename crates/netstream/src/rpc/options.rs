@@ -64,8 +64,9 @@ impl RpcOptions {
         }
     }
 
-    /// On this channel: one of the standard ones, or one that the application declared to its drivers, with its own
-    /// promise and priority.
+    /// On this channel: one of the standard ones, or one that the application declared
+    /// ([`NetworkStreamPlugin::with_channels`](crate::NetworkStreamPlugin::with_channels)), with its own promise and
+    /// priority.
     ///
     /// Priority is the channel's and not the type's, because order is: what overtakes is not in order any more. Types that
     /// are to keep their order share a channel, and thereby its priority. Those that may overtake the rest, or be
@@ -75,22 +76,20 @@ impl RpcOptions {
     /// ```
     /// # use netstream::prelude::*;
     /// # use netstream::RpcOptions;
-    /// # use netstream::driver::udp::UdpConfig;
-    /// # use netstream::transport::{ChannelId, SeededRandom};
-    /// # use netstream::transport::channel::{ChannelConfig, ChannelKind};
+    /// # use netstream::transport::ChannelId;
+    /// # use netstream::transport::channel::{ChannelConfig, ChannelKind, ChannelTable};
     /// # use bevy_app::App;
     /// # #[derive(serde::Serialize, serde::Deserialize)]
     /// # struct Alarm;
-    /// # let mut app = App::new();
-    /// # app.add_plugins(NetworkStreamPlugin::server());
     /// // Declared channels are numbered from 3 on.
     /// const URGENT: ChannelId = ChannelId(3);
-    /// let mut config = UdpConfig::new(&mut SeededRandom::new(1)); // a game takes its seed from the system
-    /// for link in [&mut config.server_link, &mut config.client_link] {
-    ///     let urgent = ChannelConfig::new(ChannelKind::ReliableOrdered).with_priority(200);
-    ///     assert_eq!(link.channels.declare(urgent), Ok(URGENT));
-    /// }
-    /// app.register_rpc_with::<Alarm>(RpcOptions::new().channel(URGENT));
+    /// let mut channels = ChannelTable::default();
+    /// let urgent = ChannelConfig::new(ChannelKind::ReliableOrdered).with_priority(200);
+    /// assert_eq!(channels.declare(urgent), Ok(URGENT));
+    ///
+    /// let mut app = App::new();
+    /// app.add_plugins(NetworkStreamPlugin::server().with_channels(&channels)) // and on the client
+    ///     .register_rpc_with::<Alarm>(RpcOptions::new().channel(URGENT));
     /// ```
     #[must_use]
     pub const fn channel(mut self, channel: ChannelId) -> Self {
