@@ -1,5 +1,5 @@
-//! A server's driver inline and on a thread of its own, in turns: what it costs, how long messages take, and how much of it
-//! the World feels.
+//! A server's driver inline and on a thread of its own, and the same players on two drivers, in turns: what it costs, how
+//! long messages take, and how much of it the World feels.
 //!
 //! ```text
 //! cargo run --release -p netstream-driver --example io_mode -- [CLIENTS [SECONDS [ROUNDS]]]
@@ -8,7 +8,8 @@
 //! 100 clients, 5 s and 3 rounds unless something else is said. The server ticks 60 times a second; in each tick every
 //! client gets one unreliable message of 1000 bytes, and each sends one of 60 bytes at its own time. The clients are a copy
 //! of this program: one process, inline drivers, polled every millisecond (1000
-//! of them: every ten). The costs are the server's processor time, of all
+//! of them: every ten). Two drivers have a socket each and, threaded, a thread each, which is what a server with several
+//! sockets for one port (SO_REUSEPORT) would have at best. The costs are the server's processor time, of all
 //! threads, per client and tick; the latency is from a client's message to the answer that the server's World sends as soon
 //! as it sees it, one client at a time. A World polls once a tick, so that half a tick of it is the World's.
 
@@ -28,13 +29,14 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: u64| arguments.get(at).map_or(default, |text| text.parse().expect("a number"));
     if arguments.first().is_some_and(|first| first == "--clients") {
-        return play(&arguments[1].parse().expect("an endpoint"), number(2, 0) as usize, number(3, 0));
+        let endpoints: Vec<_> = arguments[1].split(',').map(|text| text.parse().expect("an endpoint")).collect();
+        return play(&endpoints, number(2, 0) as usize, number(3, 0));
     }
     let (clients, seconds, rounds) = (number(0, 100) as usize, number(1, 5), number(2, 3));
     println!("{clients} clients, 60 ticks per second, {seconds} s, {rounds} rounds in turns");
     for round in 1..=rounds {
-        for io in [IoMode::Inline, IoMode::Thread] {
-            println!("{round} {io:?}: {}", serve(io, clients, Duration::from_secs(seconds)));
+        for (io, sockets) in [(IoMode::Inline, 1), (IoMode::Inline, 2), (IoMode::Thread, 1), (IoMode::Thread, 2)] {
+            println!("{round} {io:?} x{sockets}: {}", serve(io, sockets, clients, Duration::from_secs(seconds)));
         }
     }
 }
@@ -54,16 +56,18 @@ fn code() -> JoinCode {
     JoinCode::random(&mut SeededRandom::new(1))
 }
 
-/// Serves until so much time was measured, and says how it was.
-fn serve(io: IoMode, clients: usize, time: Duration) -> String {
-    let mut driver = UdpDriver::with_config(config(io, clients));
+/// Serves with so many sockets until so much time was measured, and says how it was.
+fn serve(io: IoMode, sockets: usize, clients: usize, time: Duration) -> String {
+    let mut drivers: Vec<_> = (0..sockets).map(|_| UdpDriver::with_config(config(io, clients))).collect();
     let clock = SystemClock::new();
-    let endpoint = driver.listen(clock.now(), &"udp://127.0.0.1:0".parse().expect("valid")).expect("loopback");
+    let anywhere = "udp://127.0.0.1:0".parse().expect("valid");
+    let listen = |driver: &mut UdpDriver| driver.listen(clock.now(), &anywhere).expect("loopback").to_string();
+    let endpoints: Vec<_> = drivers.iter_mut().map(listen).collect();
     let own = std::env::current_exe().expect("this program has a path");
-    let arguments = ["--clients".to_owned(), endpoint.to_string(), clients.to_string(), time.as_secs().to_string()];
+    let arguments = ["--clients".to_owned(), endpoints.join(","), clients.to_string(), time.as_secs().to_string()];
     let mut crowd = Command::new(own).args(arguments).stdout(Stdio::piped()).spawn().expect("a copy of this program");
 
-    let (mut players, mut gone): (Vec<ConnectionId>, usize) = (Vec::new(), 0);
+    let (mut players, mut gone): (Vec<(usize, ConnectionId)>, usize) = (Vec::new(), 0);
     let mut next = Instant::now();
     let mut started: Option<(Instant, ProcessTime)> = None;
     let (mut work, mut received, mut ticks) = (Vec::new(), 0_u64, 0_u64);
@@ -79,25 +83,27 @@ fn serve(io: IoMode, clients: usize, time: Duration) -> String {
         let begin = ThreadTime::now();
         let now = clock.now();
         let mut answers = Vec::new();
-        driver.receive(now, &mut |incoming| match incoming {
-            Incoming::Accepted { connection, .. } => players.push(connection),
-            Incoming::Message { connection, channel: ChannelId::RELIABLE, .. } => answers.push(connection),
-            Incoming::Message { .. } => received += u64::from(measured),
-            Incoming::Disconnected { connection, .. } => {
-                players.retain(|player| *player != connection);
-                gone += 1;
-            }
-            Incoming::Connected { .. } => {}
-        });
-        for player in answers {
-            let _ = driver.send(now, player, ChannelId::RELIABLE, b"pong");
+        for (at, driver) in drivers.iter_mut().enumerate() {
+            driver.receive(now, &mut |incoming| match incoming {
+                Incoming::Accepted { connection, .. } => players.push((at, connection)),
+                Incoming::Message { connection, channel: ChannelId::RELIABLE, .. } => answers.push((at, connection)),
+                Incoming::Message { .. } => received += u64::from(measured),
+                Incoming::Disconnected { connection, .. } => {
+                    players.retain(|player| *player != (at, connection));
+                    gone += 1;
+                }
+                Incoming::Connected { .. } => {}
+            });
+        }
+        for (at, player) in answers {
+            let _ = drivers[at].send(now, player, ChannelId::RELIABLE, b"pong");
         }
         if started.is_some() {
-            for player in &players {
-                let _ = driver.send(now, *player, ChannelId::UNRELIABLE, &message);
+            for (at, player) in &players {
+                let _ = drivers[*at].send(now, *player, ChannelId::UNRELIABLE, &message);
             }
         }
-        driver.flush(now);
+        drivers.iter_mut().for_each(|driver| driver.flush(now));
         if measured {
             work.push(begin.elapsed());
             ticks += 1;
@@ -128,8 +134,8 @@ fn serve(io: IoMode, clients: usize, time: Duration) -> String {
     "the clients left too early".to_owned()
 }
 
-/// Plays for so many seconds once everybody is in.
-fn play(endpoint: &Endpoint, count: usize, seconds: u64) {
+/// Plays for so many seconds once everybody is in, spread over the endpoints.
+fn play(endpoints: &[Endpoint], count: usize, seconds: u64) {
     let clock = SystemClock::new();
     let credentials = Credentials::JoinCode(code());
     let mut players: Vec<_> = Vec::new();
@@ -146,7 +152,7 @@ fn play(endpoint: &Endpoint, count: usize, seconds: u64) {
             last_join = Instant::now();
             for _ in 0..8.min(count - players.len()) {
                 let mut driver = UdpDriver::with_config(config(IoMode::Inline, 1));
-                driver.connect(now, endpoint, &credentials).expect("loopback");
+                driver.connect(now, &endpoints[players.len() % endpoints.len()], &credentials).expect("loopback");
                 players.push(driver);
             }
         }
