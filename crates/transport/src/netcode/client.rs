@@ -14,8 +14,8 @@ use super::session::{Session, first_number};
 use super::table::AddressKey;
 use super::token::{ConnectToken, IssueRequest};
 use super::{
-    FAREWELL_COPIES, FAREWELL_INTERVAL, Farewell, GOODBYE_DATAGRAMS, GOODBYE_LIFE, JoinCode, MAX_ADDRESSES, Transmit,
-    token_timeout,
+    FAREWELL_COPIES, FAREWELL_INTERVAL, Farewell, GOODBYE_DATAGRAMS, GOODBYE_LIFE, JoinCode, LARGEST_BODY,
+    MAX_ADDRESSES, MAX_BODY_IN, Transmit, token_timeout,
 };
 use crate::crypto::Drbg;
 use crate::limits::Limits;
@@ -135,6 +135,8 @@ pub struct Client {
     farewell_interval: Duration,
     events: VecDeque<Event>,
     counters: Counters,
+    /// The largest payload that is taken.
+    max_body: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,11 +194,22 @@ impl Client {
             farewell_interval: FAREWELL_INTERVAL,
             events: VecDeque::new(),
             counters: Counters::new(),
+            max_body: MAX_BODY_IN,
         })
     }
 
-    /// Takes a datagram that arrived from `from`, and opens it where it lies. Returns the body of a payload: 1 to 1200
-    /// authentic bytes. It may belong to a connection that is over but still lingers.
+    /// Takes payloads of up to `bytes` from now on; see [`Server::set_max_body`](super::Server::set_max_body).
+    pub fn set_max_body(&mut self, bytes: usize) {
+        self.max_body = bytes.clamp(MAX_BODY_IN, LARGEST_BODY);
+    }
+
+    /// The largest payload that is taken, in bytes.
+    pub const fn max_body(&self) -> usize {
+        self.max_body
+    }
+
+    /// Takes a datagram that arrived from `from`, and opens it where it lies. Returns the body of a payload: 1 to
+    /// [`max_body`](Self::max_body) authentic bytes. It may belong to a connection that is over but still lingers.
     #[inline]
     pub fn handle_datagram<'d>(&mut self, now: Now, from: SocketAddr, datagram: &'d mut [u8]) -> Option<&'d mut [u8]> {
         match self.receive(now, from, datagram) {
@@ -214,7 +227,7 @@ impl Client {
         from: SocketAddr,
         datagram: &'d mut [u8],
     ) -> Result<Option<&'d mut [u8]>, Counter> {
-        let header = Header::parse(datagram).map_err(|malformed| match malformed {
+        let header = Header::parse(datagram, self.max_body).map_err(|malformed| match malformed {
             Malformed::Size => Counter::PacketSize,
             Malformed::Type => Counter::PacketType,
             Malformed::Sequence => Counter::PacketSequence,
@@ -277,7 +290,7 @@ impl Client {
         if !fits {
             return Err(Counter::PacketState);
         }
-        let body = match self.session.open(now.mono, header, datagram) {
+        let body = match self.session.open(now.mono, header, datagram, self.max_body) {
             Ok(body) => body,
             Err(counter) => {
                 if self.session.is_worn_out() {
@@ -309,11 +322,10 @@ impl Client {
     /// Seals a payload whose body the caller has written at `buf[HEADROOM..HEADROOM + body_len]`, and writes the header
     /// right before it. Returns where the datagram lies in `buf` and where it goes.
     ///
-    /// `body_len` is 1 to [`MAX_BODY`](super::MAX_BODY), and `buf` has [`TAILROOM`](super::TAILROOM) bytes behind the
-    /// body. `None` unless connected, or over and not out of words yet.
+    /// `body_len` is 1 to [`LARGEST_BODY`], and `buf` has [`TAILROOM`](super::TAILROOM) bytes behind the body. `None` unless connected, or over and not out of words yet.
     #[inline]
     pub fn seal_payload(&mut self, now: Now, buf: &mut [u8], body_len: usize) -> Option<(SocketAddr, Range<usize>)> {
-        debug_assert!((1..=super::MAX_BODY).contains(&body_len));
+        debug_assert!((1..=LARGEST_BODY).contains(&body_len));
         match &mut self.state {
             State::Established => {}
             State::Leaving { datagrams, .. } => *datagrams = datagrams.checked_sub(1)?,

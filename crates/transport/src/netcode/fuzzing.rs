@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use super::challenge::{Binding, Challenger};
 use super::packet::{self, CHALLENGE_BYTES, Header, PRIVATE_BYTES, PacketType, REQUEST_BYTES, Request};
 use super::token::{ConnectToken, PrivateToken};
-use super::{HEADROOM, TAILROOM, VERSION};
+use super::{HEADROOM, MAX_BODY_IN, TAILROOM, VERSION};
 use crate::crypto::{Aead, Cipher, Key, TAG_BYTES, open_extended, seal_extended};
 
 /// Bytes of a private token before sealing.
@@ -25,7 +25,7 @@ pub fn keys(token: &ConnectToken) -> [Key; 2] {
 
 /// Type and sequence number of a sealed packet, by the reader that all packets go through.
 pub fn header(datagram: &[u8]) -> Option<(u8, u64)> {
-    Header::parse(datagram).ok().map(|header| (header.kind as u8, header.sequence))
+    Header::parse(datagram, MAX_BODY_IN).ok().map(|header| (header.kind as u8, header.sequence))
 }
 
 /// Whether a datagram reads as a connection request.
@@ -45,7 +45,7 @@ pub fn seal(kind: u8, sequence: u64, body: &[u8], protocol_id: u64, key: &Key) -
 /// The body of a sealed packet.
 pub fn open(datagram: &[u8], protocol_id: u64, key: &Key) -> Option<Vec<u8>> {
     let mut copy = datagram.to_vec();
-    Header::parse(datagram).ok()?.open(&Cipher::new(key), protocol_id, &mut copy).map(|body| body.to_vec())
+    Header::parse(datagram, MAX_BODY_IN).ok()?.open(&Cipher::new(key), protocol_id, &mut copy).map(|body| body.to_vec())
 }
 
 /// The request that a client makes of a token.

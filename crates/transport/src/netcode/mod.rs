@@ -63,14 +63,34 @@ pub const HEADROOM: usize = 9;
 /// Bytes that `seal_payload` needs behind a body.
 pub const TAILROOM: usize = crate::crypto::TAG_BYTES;
 
-/// The largest UDP payload that we send, in bytes. Every path of today's internet carries it whole.
+/// The largest UDP payload that we send where nothing is known of the path, in bytes. Every path of today's internet
+/// carries it whole.
 pub const MAX_DATAGRAM_OUT: usize = 1200;
 
-/// The largest body of a payload packet that we send: what [`MAX_DATAGRAM_OUT`] leaves at the longest header.
+/// The largest body of a payload packet that fits [`MAX_DATAGRAM_OUT`] at the longest header.
 pub const MAX_BODY: usize = MAX_DATAGRAM_OUT - HEADROOM - TAILROOM;
 
-/// The largest datagram that we take: a payload of 1200 bytes, which other implementations send, at the longest header.
-pub const MAX_DATAGRAM_IN: usize = 1225;
+/// The largest body that a peer of the standard sends, and the least that we take.
+pub(crate) const MAX_BODY_IN: usize = 1200;
+
+/// The largest datagram that we take unless more is asked for: a payload of 1200 bytes, which other implementations send,
+/// at the longest header.
+pub const MAX_DATAGRAM_IN: usize = datagram_of(MAX_BODY_IN);
+
+/// Bytes of the headers of IPv6 and UDP.
+pub(crate) const IP_HEADERS: usize = 40 + 8;
+
+/// The largest UDP payload that can be asked for, in bytes: what the 1500 of Ethernet leave behind the headers of IPv6 and
+/// UDP. Behind that of IPv4 there would be 20 more, for which a second size is not worth it.
+pub const LARGEST_DATAGRAM: usize = 1500 - IP_HEADERS;
+
+/// The largest body that can be asked for: what [`LARGEST_DATAGRAM`] leaves at the longest header.
+pub const LARGEST_BODY: usize = LARGEST_DATAGRAM - HEADROOM - TAILROOM;
+
+/// The size of the largest datagram with a body of so many bytes.
+pub const fn datagram_of(body: usize) -> usize {
+    HEADROOM + body + TAILROOM
+}
 
 /// How long a connect token can be used, unless issuer and server agree on something else.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(45);

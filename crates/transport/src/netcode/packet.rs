@@ -14,7 +14,7 @@
 use std::ops::Range;
 
 use super::wire::{Reader, Writer};
-use super::{HEADROOM, MAX_DATAGRAM_IN, VERSION};
+use super::{HEADROOM, VERSION, datagram_of};
 use crate::crypto::{Aead, Cipher, NONCE_BYTES, TAG_BYTES};
 
 /// Size of a connection request.
@@ -83,11 +83,11 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Steps 1 to 3 of the reading order. The type is checked before the sequence length; a receiver that does not
-    /// take the type refuses it before looking at the rest.
+    /// Steps 1 to 3 of the reading order, for a receiver that takes bodies of up to `max_body` bytes. The type is checked
+    /// before the sequence length; a receiver that does not take the type refuses it before looking at the rest.
     #[inline]
-    pub(crate) fn parse(datagram: &[u8]) -> Result<Self, Malformed> {
-        if !(MIN_SEALED..=MAX_DATAGRAM_IN).contains(&datagram.len()) {
+    pub(crate) fn parse(datagram: &[u8], max_body: usize) -> Result<Self, Malformed> {
+        if !(MIN_SEALED..=datagram_of(max_body)).contains(&datagram.len()) {
             return Err(Malformed::Size);
         }
         let (&prefix, rest) = datagram.split_first().ok_or(Malformed::Size)?;
@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
     use crate::crypto::Key;
-    use crate::netcode::MAX_DATAGRAM_OUT;
+    use crate::netcode::{LARGEST_BODY, LARGEST_DATAGRAM, MAX_BODY, MAX_BODY_IN, MAX_DATAGRAM_IN, MAX_DATAGRAM_OUT};
 
     fn cipher() -> Cipher {
         Cipher::new(&Key::from_bytes([7; 32]))
@@ -253,7 +253,7 @@ mod tests {
             let length = seal_small(&cipher(), 1, PacketType::KeepAlive, sequence, &mut buf, &[0; 8]);
             assert_eq!(length, 1 + bytes + 8 + TAG_BYTES);
             assert_eq!(usize::from(buf[0] >> 4), bytes);
-            let header = Header::parse(&buf[..length]).unwrap();
+            let header = Header::parse(&buf[..length], MAX_BODY_IN).unwrap();
             assert_eq!((header.kind, header.sequence), (PacketType::KeepAlive, sequence));
             assert_eq!(header.open(&cipher(), 1, &mut buf[..length]).unwrap(), &[0; 8]);
         }
@@ -261,9 +261,11 @@ mod tests {
 
     #[test]
     fn the_largest_body_at_the_longest_header_fits_the_datagram() {
-        let mut buf = [0; MAX_DATAGRAM_OUT];
-        let range = seal(&cipher(), 1, PacketType::Payload, u64::MAX, &mut buf, super::super::MAX_BODY);
-        assert_eq!(range, 0..MAX_DATAGRAM_OUT);
+        for (body, datagram) in [(MAX_BODY, MAX_DATAGRAM_OUT), (LARGEST_BODY, LARGEST_DATAGRAM)] {
+            let mut buf = vec![0; datagram];
+            let range = seal(&cipher(), 1, PacketType::Payload, u64::MAX, &mut buf, body);
+            assert_eq!(range, 0..datagram);
+        }
     }
 
     #[test]
@@ -274,7 +276,7 @@ mod tests {
             let mut copy = sealed;
             let datagram = &mut copy[..length];
             change(datagram);
-            Header::parse(datagram).unwrap().open(&cipher(), protocol_id, datagram).is_some()
+            Header::parse(datagram, MAX_BODY_IN).unwrap().open(&cipher(), protocol_id, datagram).is_some()
         };
         assert!(open(1, |_| {}));
         assert!(!open(2, |_| {}), "another protocol");
@@ -286,13 +288,16 @@ mod tests {
 
     #[test]
     fn malformed_headers_are_told_apart() {
-        assert_eq!(Header::parse(&[0x15; 17]), Err(Malformed::Size));
-        assert_eq!(Header::parse(&[0x15; MAX_DATAGRAM_IN + 1]), Err(Malformed::Size));
-        assert_eq!(Header::parse(&[0x17; 18]), Err(Malformed::Type));
-        assert_eq!(Header::parse(&[0x05; 18]), Err(Malformed::Sequence));
-        assert_eq!(Header::parse(&[0x95; 30]), Err(Malformed::Sequence));
-        assert_eq!(Header::parse(&[0x25; 18]), Err(Malformed::Sequence));
-        assert!(Header::parse(&[0x15; 18]).is_ok());
+        let parse = |datagram: &[u8]| Header::parse(datagram, MAX_BODY_IN);
+        assert_eq!(parse(&[0x15; 17]), Err(Malformed::Size));
+        assert_eq!(parse(&[0x15; MAX_DATAGRAM_IN + 1]), Err(Malformed::Size));
+        assert_eq!(parse(&[0x17; 18]), Err(Malformed::Type));
+        assert_eq!(parse(&[0x05; 18]), Err(Malformed::Sequence));
+        assert_eq!(parse(&[0x95; 30]), Err(Malformed::Sequence));
+        assert_eq!(parse(&[0x25; 18]), Err(Malformed::Sequence));
+        assert!(parse(&[0x15; 18]).is_ok() && parse(&[0x15; MAX_DATAGRAM_IN]).is_ok());
+        assert!(Header::parse(&[0x15; LARGEST_DATAGRAM], LARGEST_BODY).is_ok());
+        assert_eq!(Header::parse(&[0x15; LARGEST_DATAGRAM + 1], LARGEST_BODY), Err(Malformed::Size));
     }
 
     #[test]
@@ -310,8 +315,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_datagram_is_read_without_panic(mut datagram in proptest::collection::vec(any::<u8>(), 0..1300)) {
-            if let Ok(header) = Header::parse(&datagram) {
+        fn any_datagram_is_read_without_panic(mut datagram in proptest::collection::vec(any::<u8>(), 0..1500)) {
+            if let Ok(header) = Header::parse(&datagram, LARGEST_BODY) {
                 prop_assert!(header.open(&cipher(), 0, &mut datagram).is_none());
             }
             let _ = Request::parse(&mut datagram);

@@ -11,9 +11,6 @@ use crate::crypto::{Aead, Cipher, Key};
 use crate::mutants;
 use crate::{Mono, Random};
 
-/// The largest body that a peer may send; we send less ([`MAX_BODY`](super::MAX_BODY)).
-const MAX_BODY_IN: usize = 1200;
-
 /// Forgeries after which a key is no longer trusted (RFC 9001, section 6.6).
 const FORGERY_LIMIT: u64 = 1 << 36;
 
@@ -53,13 +50,15 @@ impl Session {
         }
     }
 
-    /// Steps 6 to 10 of the reading order. After an error nothing has changed, but the number of forgeries.
+    /// Steps 6 to 10 of the reading order; a payload may have up to `max_body` bytes. After an error nothing has changed, but
+    /// the number of forgeries.
     #[inline]
     pub(crate) fn open<'d>(
         &mut self,
         now: Mono,
         header: Header,
         datagram: &'d mut [u8],
+        max_body: usize,
     ) -> Result<&'d mut [u8], Counter> {
         if !self.replay.accepts(header.sequence) {
             return Err(Counter::PacketReplay);
@@ -71,7 +70,7 @@ impl Session {
         self.replay.advance(header.sequence);
         let fits = match header.kind {
             PacketType::KeepAlive => body.len() == KEEP_ALIVE_BODY,
-            PacketType::Payload => (1..=MAX_BODY_IN).contains(&body.len()),
+            PacketType::Payload => (1..=max_body).contains(&body.len()),
             _ => body.is_empty(),
         };
         if !fits {
@@ -129,7 +128,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netcode::MAX_DATAGRAM_IN;
+    use crate::netcode::{MAX_BODY_IN, MAX_DATAGRAM_IN};
 
     fn pair(first: u64) -> (Session, Session) {
         let [a, b] = [Key::from_bytes([1; 32]), Key::from_bytes([2; 32])];
@@ -141,8 +140,8 @@ mod tests {
     }
 
     fn open(session: &mut Session, now: Mono, datagram: &mut [u8]) -> Result<usize, Counter> {
-        let header = Header::parse(datagram).unwrap();
-        session.open(now, header, datagram).map(|body| body.len())
+        let header = Header::parse(datagram, MAX_BODY_IN).unwrap();
+        session.open(now, header, datagram, MAX_BODY_IN).map(|body| body.len())
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub enum Received<'d> {
     Payload {
         /// From whom.
         connection: ConnectionId,
-        /// 1 to 1200 bytes, where they arrived.
+        /// 1 to [`max_body`](super::Server::max_body) bytes, where they arrived.
         body: &'d mut [u8],
     },
 }

@@ -21,7 +21,7 @@ use super::counters::{Counter, Counters};
 use super::packet::{self, Header, Malformed, PacketType};
 use super::pending::HandshakeId;
 use super::table::{AddressKey, KeyedMap, KeyedState};
-use super::{Farewell, GOODBYE_LIFE, KeyRing, Transmit};
+use super::{Farewell, GOODBYE_LIFE, KeyRing, LARGEST_BODY, MAX_BODY_IN, Transmit};
 use crate::crypto::Drbg;
 use crate::limits::Limits;
 use crate::mutants::mutant;
@@ -61,6 +61,8 @@ pub struct Server {
     ticks: u64,
     /// Datagrams that were not an authentic packet of a connection.
     strangers: u64,
+    /// The largest payload that is taken.
+    max_body: usize,
 }
 
 #[derive(Debug)]
@@ -100,7 +102,19 @@ impl Server {
             random: Drbg::new(random),
             ticks: 0,
             strangers: 0,
+            max_body: MAX_BODY_IN,
         }
+    }
+
+    /// Takes payloads of up to `bytes` from now on, 1200 to [`LARGEST_BODY`]; peers of the standard send no more than 1200,
+    /// and more is dropped by default.
+    pub fn set_max_body(&mut self, bytes: usize) {
+        self.max_body = bytes.clamp(MAX_BODY_IN, LARGEST_BODY);
+    }
+
+    /// The largest payload that is taken, in bytes.
+    pub const fn max_body(&self) -> usize {
+        self.max_body
     }
 
     /// Takes a datagram that arrived from `from`, and opens it where it lies.
@@ -152,7 +166,7 @@ impl Server {
             self.handle_request(now, from, datagram)?;
             return Ok(Received::Nothing);
         }
-        let header = Header::parse(datagram).map_err(|malformed| match malformed {
+        let header = Header::parse(datagram, self.max_body).map_err(|malformed| match malformed {
             Malformed::Size => Counter::PacketSize,
             Malformed::Type => Counter::PacketType,
             Malformed::Sequence => Counter::PacketSequence,
@@ -200,7 +214,7 @@ impl Server {
         if !connection.may_try_forgery(self.ticks, self.limits.forgeries_per_tick) {
             return Err(Counter::PacketForgeryBudget);
         }
-        let body = match connection.session.open(now.mono, header, datagram) {
+        let body = match connection.session.open(now.mono, header, datagram, self.max_body) {
             Ok(body) => body,
             Err(counter) => {
                 if counter == Counter::PacketOpenFailed {
@@ -260,8 +274,7 @@ impl Server {
     /// Seals a payload whose body the caller has written at `buf[HEADROOM..HEADROOM + body_len]`, and writes the header
     /// right before it. Returns where the datagram lies in `buf` and where it goes.
     ///
-    /// `body_len` is 1 to [`MAX_BODY`](super::MAX_BODY), and `buf` has [`TAILROOM`](super::TAILROOM) bytes behind the
-    /// body. `None` if the connection is unknown, or over and out of words.
+    /// `body_len` is 1 to [`LARGEST_BODY`], and `buf` has [`TAILROOM`](super::TAILROOM) bytes behind the body. `None` if the connection is unknown, or over and out of words.
     #[inline]
     pub fn seal_payload(
         &mut self,
@@ -270,7 +283,7 @@ impl Server {
         buf: &mut [u8],
         body_len: usize,
     ) -> Option<(SocketAddr, Range<usize>)> {
-        debug_assert!((1..=super::MAX_BODY).contains(&body_len));
+        debug_assert!((1..=LARGEST_BODY).contains(&body_len));
         let connection = self.connection_mut(connection)?;
         if let Phase::Leaving(leaving) = &mut connection.phase
             && !leaving.take()
