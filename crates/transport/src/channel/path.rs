@@ -5,13 +5,18 @@
 use std::time::Duration;
 
 use crate::Mono;
+use crate::netcode::{IP_HEADERS, LARGEST_BODY, datagram_of};
 
-/// The sizes that are tried, in bytes of packets: those of datagrams of 1280 (the least that IPv6 allows), 1400 (tunnels)
-/// and 1452 bytes (Ethernet less the headers of IPv6 and UDP), less the 25 bytes that sealing takes at most.
-const LADDER: [u16; 3] = [1255, 1375, 1427];
+/// The sizes that are tried, in bytes of packets: what fits an MTU of 1280 (the least that IPv6 allows), 1420 (WireGuard),
+/// 1492 (PPPoE) and 1500 (Ethernet), sealed and over IPv6.
+const LADDER: [u16; 4] = [fitting(1280), fitting(1420), fitting(1492), MAX_PACKET as u16];
 
 /// The largest of them.
-pub(super) const MAX_PACKET: usize = 1427;
+pub(super) const MAX_PACKET: usize = LARGEST_BODY;
+
+const fn fitting(mtu: usize) -> u16 {
+    (mtu - IP_HEADERS - datagram_of(0)) as u16
+}
 
 /// Losses of one size that end the search; `MAX_PROBES` of RFC 8899 §5.1.2.
 const MAX_FAILURES: u8 = 3;
@@ -194,7 +199,15 @@ mod tests {
     #[test]
     fn the_largest_step_that_fits_is_found_and_a_larger_one_tried_again_later() {
         let start = Mono::from_nanos(1);
-        for (path, found) in [(1175, (1175, 3)), (1255, (1255, 4)), (1400, (1375, 5)), (1475, (1427, 3))] {
+        let cases = [
+            (1175, (1175, 3)),
+            (1207, (1207, 4)),
+            (1400, (1347, 5)),
+            (1426, (1419, 6)),
+            (1427, (1427, 4)),
+            (1475, (1427, 4)),
+        ];
+        for (path, found) in cases {
             let mut mtu = PathMtu::new(1175, 9000);
             mtu.on_confirmed(start);
             assert_eq!(search(&mut mtu, path, start), found, "{path}");
@@ -209,7 +222,7 @@ mod tests {
         let now = Mono::from_nanos(1);
         let mut mtu = PathMtu::new(1175, 1300);
         mtu.on_confirmed(now);
-        assert_eq!(search(&mut mtu, 5000, now).0, 1300);
+        assert_eq!(search(&mut mtu, 5000, now), (1300, 2));
         mtu.on_probe_acked(now, 60_000);
         assert_eq!(mtu.size(), 1300);
         mtu.on_probe_sent(now, TIMEOUT);
