@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::channel::{Backlog, Link, LinkConfig, LinkEvent, LinkStats, SendError, Violation};
 use crate::limits::Limits;
 use crate::netcode::client::{Event, StartError};
-use crate::netcode::{self, Farewell, HEADROOM, MAX_BODY};
-use crate::server::{ANSWERING, GOODBYE_COPIES, GOODBYE_INTERVAL, PARTING, Transmit};
+use crate::netcode::{self, Farewell, HEADROOM};
+use crate::server::{ANSWERING, GOODBYE_COPIES, GOODBYE_INTERVAL, PARTING, Transmit, bound};
 use crate::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, LinkTotals, Mono, Now, Random};
 
 /// What a [`Client`] is made of.
@@ -16,7 +16,8 @@ use crate::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming,
 pub struct ClientConfig {
     /// Credentials and addresses.
     pub netcode: netcode::client::ClientConfig,
-    /// Channels and their buffers.
+    /// Channels and their buffers, and whether larger datagrams than usual are sent and taken in
+    /// ([`LinkConfig::max_mtu`]).
     pub link: LinkConfig,
     /// Timeouts and what the server can make grow; a client has no use for the rest. See [`Limits::client`].
     pub limits: Limits,
@@ -29,6 +30,7 @@ pub struct Client {
     id: ConnectionId,
     netcode: netcode::Client,
     link: Link,
+    /// The largest packet that is ever written.
     mtu: usize,
     phase: Phase,
     /// What the sink has not been told yet.
@@ -60,12 +62,12 @@ impl Client {
     /// must be fit for that in production.
     pub fn new(id: ConnectionId, config: ClientConfig, random: &mut dyn Random, now: Now) -> Result<Self, StartError> {
         let ClientConfig { netcode, mut link, limits } = config;
-        link.mtu = link.mtu.min(MAX_BODY);
-        link.max_mtu = link.mtu;
-        let mtu = link.mtu;
+        let mut netcode = netcode::Client::new(netcode, &limits, random, now)?;
+        let mtu = bound(&mut link);
+        netcode.set_max_body(mtu);
         Ok(Self {
             id,
-            netcode: netcode::Client::new(netcode, &limits, random, now)?,
+            netcode,
             link: Link::new(&Arc::new(link), &Arc::new(limits), now.mono, random),
             mtu,
             phase: Phase::Connecting,
@@ -155,7 +157,8 @@ impl Client {
     }
 
     /// The next datagram that may leave, in `buf`, which has at least
-    /// [`MAX_DATAGRAM_OUT`](netcode::MAX_DATAGRAM_OUT) bytes.
+    /// [`LARGEST_DATAGRAM`](netcode::LARGEST_DATAGRAM) bytes, or
+    /// [`MAX_DATAGRAM_OUT`](netcode::MAX_DATAGRAM_OUT) where no larger ones are asked for.
     pub fn poll_transmit(&mut self, now: Now, buf: &mut [u8]) -> Option<Transmit> {
         if !matches!(self.phase, Phase::Connecting | Phase::Freed)
             && let Some(transmit) = self.poll_link(now, buf)
@@ -202,6 +205,11 @@ impl Client {
     /// Where the server is, or the one of its addresses that is being tried.
     pub fn server(&self) -> SocketAddr {
         self.netcode.server()
+    }
+
+    /// The largest payload that is taken in, in bytes.
+    pub const fn max_body(&self) -> usize {
+        self.netcode.max_body()
     }
 
     /// Figures of the connection.

@@ -11,7 +11,7 @@ use crate::channel::{Allowance, Backlog, Link, LinkConfig, LinkEvent, LinkStats,
 use crate::crypto::Drbg;
 use crate::limits::Limits;
 use crate::mutants::mutant;
-use crate::netcode::{self, Farewell, HEADROOM, MAX_BODY, MAX_DATAGRAM_OUT};
+use crate::netcode::{self, Farewell, HEADROOM, LARGEST_BODY, MAX_BODY, datagram_of};
 use crate::turns::{Turn, Turns};
 use crate::{
     ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Identity, Incoming, LinkTotals, Mono, Now, Random,
@@ -46,7 +46,8 @@ const TIMERS_PER_PEER: usize = 8;
 pub struct ServerConfig {
     /// Keys, addresses and identities.
     pub netcode: netcode::ServerConfig,
-    /// Channels and their buffers.
+    /// Channels and their buffers, and whether larger datagrams than usual are sent and taken in
+    /// ([`LinkConfig::max_mtu`]).
     pub link: LinkConfig,
     /// Caps on what peers and strangers can make grow.
     pub limits: Limits,
@@ -119,11 +120,10 @@ impl Server {
     /// for that in production.
     pub fn new(config: ServerConfig, random: &mut dyn Random, now: Now) -> Self {
         let ServerConfig { netcode, mut link, limits } = config;
-        link.mtu = link.mtu.min(MAX_BODY);
-        // Neither end of the UDP protocol takes larger datagrams in yet.
-        link.max_mtu = link.mtu;
+        let mut netcode = netcode::Server::new(netcode, &limits, random, now);
+        netcode.set_max_body(bound(&mut link));
         Self {
-            netcode: netcode::Server::new(netcode, &limits, random, now),
+            netcode,
             link: Arc::new(link),
             turns: Turns::new(now.mono, &limits),
             limits: Arc::new(limits),
@@ -161,6 +161,11 @@ impl Server {
             self.handle_payload(now, connection, body, sink);
         }
         self.handle_events(now, sink);
+    }
+
+    /// The largest payload that is taken in, in bytes.
+    pub const fn max_body(&self) -> usize {
+        self.netcode.max_body()
     }
 
     /// How many datagrams so far were anything but an authentic packet of a connection: what strangers have us do.
@@ -238,9 +243,11 @@ impl Server {
         self.move_goodbyes(now.mono);
     }
 
-    /// The next datagram that may leave, in `buf`, which has at least [`MAX_DATAGRAM_OUT`] bytes.
+    /// The next datagram that may leave, in `buf`, which has at least
+    /// [`LARGEST_DATAGRAM`](netcode::LARGEST_DATAGRAM) bytes, or
+    /// [`MAX_DATAGRAM_OUT`](netcode::MAX_DATAGRAM_OUT) where no larger ones are asked for.
     pub fn poll_transmit(&mut self, now: Now, buf: &mut [u8]) -> Option<Transmit> {
-        self.turns.update(now.mono, MAX_DATAGRAM_OUT);
+        self.turns.update(now.mono, datagram_of(self.link.max_mtu));
         while let Some(id) = self.turns.pop_starved() {
             if let Some(peer) = self.peer_mut(id) {
                 (peer.starved, peer.listed) = (false, true);
@@ -588,7 +595,7 @@ impl Server {
             return Some(Transmit { to, at: 0..len });
         }
         self.announced = None;
-        let (mtu, held) = (self.link.mtu, turn.bulk && self.turns.binds());
+        let (mtu, held) = (self.link.max_mtu, turn.bulk && self.turns.binds());
         let peer = self.peer_mut(id)?;
         if held {
             peer.link.note_held();
@@ -702,5 +709,10 @@ fn find_mut(peers: &mut [Option<Box<Peer>>], id: ConnectionId) -> Option<&mut Pe
     peers.get_mut(id.index as usize)?.as_deref_mut().filter(|peer| peer.generation == id.generation)
 }
 
-/// A buffer for one datagram is never smaller than what is written into it.
-const _: () = assert!(HEADROOM + MAX_BODY + netcode::TAILROOM <= MAX_DATAGRAM_OUT);
+/// Keeps the sizes of packets to what one datagram holds: usually [`MAX_BODY`], and where more is asked for up to
+/// [`LARGEST_BODY`]. Returns the largest, which is what may be sent and is taken in.
+pub(crate) fn bound(link: &mut LinkConfig) -> usize {
+    link.mtu = link.mtu.min(MAX_BODY);
+    link.max_mtu = link.max_mtu.clamp(link.mtu, LARGEST_BODY);
+    link.max_mtu
+}

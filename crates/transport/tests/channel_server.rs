@@ -7,7 +7,7 @@ use std::time::Duration;
 use netstream_transport::channel::{LinkConfig, Pressure, SendError};
 use netstream_transport::crypto::Key;
 use netstream_transport::netcode::client::{self, Credentials};
-use netstream_transport::netcode::{self, ConnectToken, IssueRequest, KeyRing, MAX_DATAGRAM_OUT};
+use netstream_transport::netcode::{self, ConnectToken, IssueRequest, KeyRing, LARGEST_BODY, LARGEST_DATAGRAM};
 use netstream_transport::{
     ChannelId, Client, ClientConfig, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, Mono, Now,
     Origin, SeededRandom, Server, ServerConfig, Wall,
@@ -58,17 +58,36 @@ struct Town {
     sent_by_server: u64,
     /// The clients act.
     awake: bool,
+    /// Larger datagrams are lost.
+    mtu: usize,
+    /// The largest that has left.
+    largest: usize,
 }
 
 impl Town {
     fn new(clients: usize, limits: Limits) -> Self {
+        Self::with(clients, limits, LinkConfig::server(), LinkConfig::client())
+    }
+
+    /// A server and clients of which some look for larger packets, on paths of any size.
+    fn searching(clients: usize, server_max: usize, client_max: usize) -> Self {
+        let (mut server, mut client) = (LinkConfig::server(), LinkConfig::client());
+        (server.max_mtu, client.max_mtu) = (server_max, client_max);
+        let mut limits = Limits::server();
+        // As fast as they like.
+        (limits.inbound_bytes, limits.inbound_byte_burst) = (u32::MAX, u32::MAX);
+        (limits.inbound_packets, limits.inbound_packet_burst) = (u32::MAX, u32::MAX);
+        Self::with(clients, limits, server, client)
+    }
+
+    fn with(clients: usize, limits: Limits, server_link: LinkConfig, client_link: LinkConfig) -> Self {
         let mut random = SeededRandom::new(1);
         let key = Key::from_bytes([9; 32]);
         let mut keys = KeyRing::new();
         keys.add_key(1, key.clone()).unwrap();
         let mut config = netcode::ServerConfig::new(keys);
         config.addresses = vec![server_address()];
-        let config = ServerConfig { netcode: config, link: LinkConfig::server(), limits };
+        let config = ServerConfig { netcode: config, link: server_link, limits };
         let before = Now { mono: Mono::ZERO, wall: Wall::from_unix(START - 2) };
         let server = Server::new(config, &mut random, before);
         let now = Now { mono: Mono::from_nanos(2_000_000_000), wall: Wall::from_unix(START) };
@@ -78,14 +97,15 @@ impl Town {
             let token = ConnectToken::issue(&request, now.wall, &mut random).unwrap();
             let credentials = Credentials::Token(Box::new(token));
             let netcode = client::ClientConfig { credentials, addresses: Vec::new(), allow_local: false };
-            let config = ClientConfig { netcode, link: LinkConfig::client(), limits: Limits::client() };
+            let config = ClientConfig { netcode, link: client_link.clone(), limits: Limits::client() };
             let id = ConnectionId { index: number as u32, generation: 1 };
             (Client::new(id, config, &mut random, now).unwrap(), Inbox::default())
         });
         let clients = clients.collect();
         let flying = VecDeque::new();
-        let mut town =
-            Self { server, at_server: BTreeMap::new(), clients, steps: 0, flying, sent_by_server: 0, awake: true };
+        let at_server = BTreeMap::new();
+        let (steps, sent_by_server, awake, mtu, largest) = (0, 0, true, usize::MAX, 0);
+        let mut town = Self { server, at_server, clients, steps, flying, sent_by_server, awake, mtu, largest };
         town.run_for(ms(500));
         assert!(town.clients.iter().all(|(client, _)| !client.is_connecting()));
         town
@@ -125,7 +145,11 @@ impl Town {
     fn step(&mut self) {
         self.steps += 1;
         let now = self.now();
-        let Self { server, at_server, clients, flying, steps, .. } = self;
+        let Self { server, at_server, clients, flying, steps, mtu, largest, .. } = self;
+        let mut fits = |size: usize| {
+            *largest = size.max(*largest);
+            size <= *mtu
+        };
         let mut sink = |incoming: Incoming<'_>| {
             let (Incoming::Accepted { connection, .. }
             | Incoming::Connected { connection }
@@ -148,19 +172,23 @@ impl Town {
             }
         }
         server.tick(now, &mut sink);
-        let mut buf = [0; 2 * MAX_DATAGRAM_OUT];
+        let mut buf = [0; LARGEST_DATAGRAM];
         while let Some(transmit) = server.poll_transmit(now, &mut buf) {
             self.sent_by_server += transmit.at.len() as u64;
             let IpLast(client) = transmit.to.into();
-            flying.push_back((*steps + DELAY, Some(client), buf[transmit.at].to_vec()));
+            if fits(transmit.at.len()) {
+                flying.push_back((*steps + DELAY, Some(client), buf[transmit.at].to_vec()));
+            }
         }
         for (number, (client, inbox)) in clients.iter_mut().enumerate().filter(|_| self.awake) {
             client.tick(now, &mut |incoming| inbox.take(incoming));
             while let Some(transmit) = client.poll_transmit(now, &mut buf) {
                 let mut datagram = buf[transmit.at].to_vec();
-                // Who sent it, for the server.
-                datagram.push(number as u8);
-                flying.push_back((*steps + DELAY, None, datagram));
+                if fits(datagram.len()) {
+                    // Who sent it, for the server.
+                    datagram.push(number as u8);
+                    flying.push_back((*steps + DELAY, None, datagram));
+                }
             }
         }
     }
@@ -428,4 +456,97 @@ fn counters_outlive_the_connections_that_they_counted() {
     assert_eq!(town.server.connections(), 1);
     assert_eq!(town.metrics()["link_messages_refused_queue_full_total"], 1);
     assert_eq!(town.metrics()["link_reliable_queued_bytes"], 0);
+}
+
+/// Messages of 60 000 bytes in both directions, all of which arrive as they were; what the server sees of it all.
+fn exchange(town: &mut Town, count: usize) {
+    let before: usize = town.at_server.values().map(|inbox| inbox.messages.len()).sum();
+    let clients = town.clients.len();
+    town.clients.iter_mut().for_each(|(_, inbox)| inbox.messages.clear());
+    let message = |number: usize| vec![number as u8; 60_000];
+    let (mut down, mut up) = (vec![0; clients], vec![0; clients]);
+    for _ in 0..2000 {
+        let now = town.now();
+        for (number, id) in town.ids().into_iter().enumerate() {
+            while down[number] < count && town.server.send(now, id, RELIABLE, &message(down[number])).is_ok() {
+                down[number] += 1;
+            }
+            let (client, _) = &mut town.clients[number];
+            while up[number] < count && client.send(now, RELIABLE, &message(up[number])).is_ok() {
+                up[number] += 1;
+            }
+        }
+        town.step();
+    }
+    for (_, inbox) in &town.clients {
+        assert!(inbox.messages.iter().map(|(_, bytes)| bytes).eq(&(0..count).map(message).collect::<Vec<_>>()));
+    }
+    let arrived: usize = town.at_server.values().map(|inbox| inbox.messages.len()).sum();
+    assert_eq!(arrived - before, count * clients);
+    assert!(
+        town.clients.iter().map(|(_, inbox)| inbox).chain(town.at_server.values()).all(|inbox| inbox.ended.is_none())
+    );
+}
+
+/// The sizes of datagrams that all ends have found.
+fn found(town: &Town) -> Vec<usize> {
+    let servers = town.ids().into_iter().map(|id| town.server.stats(id).unwrap());
+    let clients = town.clients.iter().map(|(client, _)| client.stats());
+    servers.chain(clients).map(|stats| netcode::datagram_of(stats.packet_size)).collect()
+}
+
+#[test]
+fn sealed_connections_find_out_what_their_path_takes() {
+    for (mtu, size) in [(1200, 1200), (1300, 1232), (1372, 1372), (1500, 1452)] {
+        let mut town = Town::searching(2, LARGEST_BODY, LARGEST_BODY);
+        town.mtu = mtu;
+        exchange(&mut town, 2);
+        assert_eq!(found(&town), [size; 4], "a path of {mtu}");
+        town.largest = 0;
+        exchange(&mut town, 4);
+        assert!(town.largest <= size && town.largest + 8 > size, "{} on a path of {mtu}", town.largest);
+        // Probes are nothing that a stranger sends.
+        assert_eq!(town.metrics()["packets_dropped_size_total"], 0);
+    }
+}
+
+#[test]
+fn who_has_not_asked_for_larger_datagrams_drops_them_and_plays_on() {
+    for (server_max, client_max) in [(LARGEST_BODY, 1175), (1175, LARGEST_BODY)] {
+        let mut town = Town::searching(1, server_max, client_max);
+        exchange(&mut town, 4);
+        assert_eq!(found(&town), [1200; 2]);
+        let id = town.ids()[0];
+        let (server, client) = (town.server.stats(id).unwrap(), town.clients[0].0.stats());
+        let (asks, other) = if server_max > 1175 { (server, client) } else { (client, server) };
+        assert_eq!((asks.mtu_probes, asks.mtu_probes_lost, other.mtu_probes), (3, 3, 0));
+    }
+}
+
+#[test]
+fn each_end_takes_in_as_much_as_it_asks_for_itself() {
+    let mut town = Town::searching(1, LARGEST_BODY, 1350);
+    exchange(&mut town, 4);
+    assert_eq!(found(&town), [1372, 1375], "the server sends what the client takes, and the client what it may");
+}
+
+#[test]
+fn without_being_asked_nobody_ever_sends_more_than_the_floor() {
+    let mut town = Town::new(1, Limits::server());
+    exchange(&mut town, 4);
+    assert_eq!(found(&town), [1200; 2]);
+    assert!(town.largest <= 1200, "{}", town.largest);
+}
+
+#[test]
+fn a_sealed_path_that_comes_to_take_less_is_noticed_and_nothing_reliable_is_lost() {
+    let mut town = Town::searching(1, LARGEST_BODY, LARGEST_BODY);
+    exchange(&mut town, 2);
+    assert_eq!(found(&town), [1452; 2]);
+    town.mtu = 1200;
+    exchange(&mut town, 4);
+    assert_eq!(found(&town), [1200; 2]);
+    let id = town.ids()[0];
+    assert_eq!(town.server.stats(id).unwrap().mtu_black_holes, 1);
+    assert_eq!(town.clients[0].0.stats().mtu_black_holes, 1);
 }

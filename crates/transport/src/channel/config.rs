@@ -20,8 +20,9 @@ pub struct LinkConfig {
     /// The largest packet that is written, in bytes. 1175 to 1400; 1175 fits every path of 1200-byte datagrams.
     pub mtu: usize,
     /// The largest packet that the link may find out to fit the path, in bytes, by probing upward from `mtu` (RFC 8899);
-    /// up to 1427, which fits datagrams of 1452 bytes. Default 1175: no probe ever leaves. Peers need no such setting, but
-    /// have to take datagrams that large in: where they drop them, the size stays.
+    /// up to 1427 ([`LARGEST_BODY`](crate::netcode::LARGEST_BODY)), which fits datagrams of 1452 bytes. Default 1175: no
+    /// probe ever leaves. A link takes in what it gets; the UDP protocol takes packets of up to 1200 bytes in, and larger
+    /// ones up to its own `max_mtu`. Where a peer drops them, the size stays.
     pub max_mtu: usize,
     /// How long an acknowledgement waits for data to ride with. Default 25 ms.
     pub max_ack_delay: Duration,
