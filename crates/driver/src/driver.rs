@@ -170,6 +170,9 @@ pub struct ConnectionStats {
     pub bytes_received: u64,
     /// Bytes of reliable messages that wait for their first departure or their acknowledgement.
     pub reliable_queued: usize,
+    /// The largest datagram that leaves at present, in bytes of UDP payload: 1200, or what was found out to fit the path
+    /// where that was asked for (`UdpConfig::with_max_datagram`). 0 in-process.
+    pub max_datagram: usize,
 }
 
 /// Why a driver does not listen.

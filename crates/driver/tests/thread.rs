@@ -190,6 +190,27 @@ fn messages_arrive_in_order_through_full_queues() {
 }
 
 #[test]
+fn a_thread_finds_out_how_large_datagrams_may_be() {
+    let asking = |config: &mut UdpConfig| {
+        unlimited(config);
+        *config = config.clone().with_max_datagram(1452);
+    };
+    let mut pair = Pair::new(asking, asking);
+    let (server, client) = pair.connected();
+    for number in 0..16 {
+        pair.server.send(server, ChannelId::RELIABLE, &[number; 1 << 16]).unwrap();
+        pair.client.send(client, ChannelId::RELIABLE, &[number; 1 << 16]).unwrap();
+        pair.until("it arrives", |pair| {
+            pair.server.messages.len() > usize::from(number) && pair.client.messages.len() > usize::from(number)
+        });
+    }
+    pair.until("both know", |pair| {
+        let ends = [(&pair.server, server), (&pair.client, client)];
+        ends.into_iter().all(|(peer, id)| peer.driver.stats(id).is_some_and(|stats| stats.max_datagram == 1452))
+    });
+}
+
+#[test]
 fn a_world_that_fetches_nothing_costs_a_bounded_amount_of_memory() {
     const BOUND: u64 = 18 << 20;
     let mut pair = Pair::new(unlimited, unlimited);

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use netstream_transport::channel::{ChannelTable, LinkConfig, Side};
-use netstream_transport::netcode::{IdentityPolicy, JoinCode, KeyRing, TOKEN_LIFETIME};
+use netstream_transport::netcode::{
+    IdentityPolicy, JoinCode, KeyRing, LARGEST_DATAGRAM, MAX_DATAGRAM_OUT, TOKEN_LIFETIME, datagram_of,
+};
 use netstream_transport::{Limits, Random};
 
-use super::BufferSizes;
+use super::{BufferSizes, DatagramSocket};
 
 /// The protocol id of games that choose none.
 pub const DEFAULT_PROTOCOL_ID: u64 = u64::from_le_bytes(*b"netstrm1");
@@ -65,9 +67,10 @@ pub struct UdpConfig {
     /// Caps and timeouts of the connection that this driver makes as a client. Its bandwidth is three quarters of what a
     /// server takes by default ([`Limits::inbound_bytes`]): who sends more for long is a flood to it. Raise both together.
     pub client_limits: Limits,
-    /// Channels of connections while this driver listens.
+    /// Channels of connections while this driver listens; [`with_max_datagram`](Self::with_max_datagram) sets `max_mtu`.
     pub server_link: LinkConfig,
-    /// Channels of the connection that this driver makes as a client.
+    /// Channels of the connection that this driver makes as a client; [`with_max_datagram`](Self::with_max_datagram) sets
+    /// `max_mtu`.
     pub client_link: LinkConfig,
     /// Socket buffers while this driver listens.
     pub server_buffers: BufferSizes,
@@ -121,6 +124,30 @@ impl UdpConfig {
         self
     }
 
+    /// The same with larger datagrams where path and peer take them, in both roles: each connection finds out which of
+    /// 1232, 1372, 1444 and 1452 bytes of UDP payload, up to `bytes`, arrive (RFC 8899), and as much is taken in. 1200 to 1452
+    /// ([`LARGEST_DATAGRAM`]); by default 1200, of which every path is known to take: no probe leaves.
+    ///
+    /// Both ends have to ask for it. A peer that does not, or is another implementation of the standard, drops the few probes,
+    /// and the size stays. [`ConnectionStats::max_datagram`](crate::ConnectionStats::max_datagram) says what was found.
+    #[must_use]
+    pub fn with_max_datagram(mut self, bytes: usize) -> Self {
+        let packet = bytes.clamp(MAX_DATAGRAM_OUT, LARGEST_DATAGRAM) - datagram_of(0);
+        self.server_link.max_mtu = packet;
+        self.client_link.max_mtu = packet;
+        self
+    }
+
+    /// The channels of connections through a socket. Where that lets datagrams be cut, the size of those that arrive says
+    /// nothing of the path.
+    pub(super) fn link_through(&self, socket: &impl DatagramSocket, side: Side) -> LinkConfig {
+        let mut link = self.link(side).clone();
+        if socket.may_fragment() {
+            link.max_mtu = link.mtu;
+        }
+        link
+    }
+
     pub(super) fn key_ring(&self) -> KeyRing {
         match &self.access {
             Access::Tokens(keys) => keys.clone(),
@@ -136,6 +163,21 @@ impl UdpConfig {
         match side {
             Side::Server => &self.server_link,
             Side::Client => &self.client_link,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netstream_transport::SeededRandom;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_datagram_is_kept_to_its_range() {
+        for (bytes, packet) in [(0, 1175), (1200, 1175), (1201, 1176), (1452, 1427), (usize::MAX, 1427)] {
+            let config = UdpConfig::new(&mut SeededRandom::new(1)).with_max_datagram(bytes);
+            assert_eq!((config.server_link.max_mtu, config.client_link.max_mtu), (packet, packet), "{bytes}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
+use netstream_transport::channel::Side;
 use netstream_transport::netcode::client::{Credentials as Shown, StartError};
 use netstream_transport::{Client, ClientConfig, ConnectionId, Now, Random, netcode};
 
@@ -114,11 +115,11 @@ impl Dial {
                 addresses,
                 allow_local: config.allow_local_tokens,
             },
-            link: config.client_link.clone(),
+            link: config.link_through(&socket, Side::Client),
             limits: config.client_limits.clone(),
         };
         let client = Client::new(id, config, random, now).map_err(StartFailure::Credentials)?;
-        Ok((Port::new(socket, number), client))
+        Ok((Port::new(socket, number, client.max_body()), client))
     }
 }
 

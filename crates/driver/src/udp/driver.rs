@@ -21,7 +21,7 @@ use self::client::{Dialled, RESOLVE_TIMEOUT, Stage, bury, part};
 use super::config::{Access, UdpConfig};
 use super::dial::{self, StartFailure, Target};
 use super::port::{Budget, Port};
-use super::socket::{Network, SocketStats};
+use super::socket::{DatagramSocket as _, Network, SocketStats};
 use crate::link::LinkSimulator;
 use crate::slots::Slots;
 use crate::{
@@ -264,8 +264,7 @@ impl<N: Network> NetworkDriver for Engine<N> {
             _ => ListenError::Io { endpoint: endpoint.clone(), source },
         })?;
         let number = self.number();
-        let port = Port::new(socket, number);
-        let local = port.local_addr();
+        let local = socket.local_addr();
         let endpoint = match endpoint.host() {
             Host::Name(_) => endpoint.clone().with_port(local.port()),
             Host::Ip(_) => Endpoint::udp(local),
@@ -282,8 +281,10 @@ impl<N: Network> NetworkDriver for Engine<N> {
             first_generation: self.ids.unused_generation(),
             ..netcode::ServerConfig::new(config.key_ring())
         };
-        let config = ServerConfig { netcode, link: config.server_link.clone(), limits: config.limits.clone() };
+        let link = config.link_through(&socket, Side::Server);
+        let config = ServerConfig { netcode, link, limits: config.limits.clone() };
         let server = Server::new(config, &mut self.random, now);
+        let port = Port::new(socket, number, server.max_body());
         self.server = Some(Listening { port, server, endpoint: endpoint.clone(), accepting: true });
         Ok(endpoint)
     }
@@ -519,5 +520,6 @@ fn stats(remote: Option<SocketAddr>, link: &LinkStats) -> ConnectionStats {
         bytes_sent: link.bytes_sent,
         bytes_received: link.bytes_received,
         reliable_queued: link.reliable_queued,
+        max_datagram: netcode::datagram_of(link.packet_size),
     }
 }

@@ -55,6 +55,7 @@ union Address {
 pub(super) struct Batched {
     slab: Box<[u8]>,
     gso: bool,
+    may_fragment: bool,
 }
 
 impl Batched {
@@ -62,14 +63,14 @@ impl Batched {
         // What an old kernel does not know it does without: no joining, and fragments where a path is too narrow.
         let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
         // Do not fragment, and do not believe what anybody says about the path's MTU (RFC 9000 §14.2.1).
-        let _ = set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+        let mut whole = set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
         if local.is_ipv6() {
-            let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+            whole = whole.and(set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE));
         }
         // Setting the size 0 changes nothing and fails where the kernel cannot split.
         let gso = set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         // Zeroed memory of this size is not resident before it is written to.
-        Ok(Self { slab: vec![0; RECEIVE * STRIDE].into_boxed_slice(), gso })
+        Ok(Self { slab: vec![0; RECEIVE * STRIDE].into_boxed_slice(), gso, may_fragment: whole.is_err() })
     }
 
     /// Receives one batch.
@@ -138,7 +139,10 @@ impl Batched {
             // A device that cannot split after all says EIO (a checksum it cannot make) or EINVAL.
             Err(error) if self.gso && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) => {
                 self.gso = false;
-                self.send_once(socket, ipv6, outbox)
+                let sent = self.send_once(socket, ipv6, outbox);
+                // Older kernels say EINVAL too where the parts are larger than the device takes.
+                self.gso = sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE));
+                sent
             }
             sent => sent,
         }
@@ -203,19 +207,25 @@ impl Batched {
         Ok(runs.iter().take(sent).sum())
     }
 
+    /// Whether datagrams may be cut into fragments on their way.
+    pub(super) fn may_fragment(&self) -> bool {
+        self.may_fragment
+    }
+
     /// How many datagrams the kernel has dropped: the receive buffer was full, or the shield was up.
     pub(super) fn dropped(&self, socket: &Socket) -> u64 {
         memory(socket).map_or(0, |figures| figures[libc::SK_MEMINFO_DROPS as usize].into())
     }
 
-    /// Has the kernel drop what no client ever sends, or stops that. What it drops counts as [`dropped`](Self::dropped).
-    pub(super) fn shield(&mut self, socket: &Socket, up: bool) -> io::Result<()> {
+    /// Has the kernel drop what no client ever sends where payloads have up to `max_body` bytes, or stops that. What it drops
+    /// counts as [`dropped`](Self::dropped).
+    pub(super) fn shield(&mut self, socket: &Socket, max_body: Option<usize>) -> io::Result<()> {
         // The program knows single datagrams, so nothing may be joined while it is in force.
-        set(socket, libc::SOL_UDP, libc::UDP_GRO, i32::from(!up))?;
-        if !up {
+        set(socket, libc::SOL_UDP, libc::UDP_GRO, i32::from(max_body.is_none()))?;
+        let Some(max_body) = max_body else {
             return set(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0);
-        }
-        let mut program = shield::program();
+        };
+        let mut program = shield::program(max_body);
         let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
         // SAFETY: the kernel copies the lines that `program` points at, which are there until the end of this function.
         let result = unsafe {

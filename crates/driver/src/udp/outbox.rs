@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-/// Room for one datagram of any size that we send, and for the header in front of its body.
-pub(super) const ROOM: usize = 1408;
+use netstream_transport::netcode::LARGEST_DATAGRAM;
+
+/// Room for one datagram of any size that we send, in whole lines of the processor's caches.
+pub(super) const ROOM: usize = LARGEST_DATAGRAM.next_multiple_of(64);
 
 /// The most datagrams that are gathered before the socket is asked to send.
 const MAX_DATAGRAMS: usize = 256;

@@ -37,6 +37,8 @@ pub(super) struct Port<S> {
     outbox: Outbox,
     /// Tells the sockets of one driver apart.
     number: u64,
+    /// The largest payload that is taken in.
+    max_body: usize,
     /// When the shield goes down.
     shielded_until: Option<Mono>,
     /// When the last update took datagrams in.
@@ -44,8 +46,8 @@ pub(super) struct Port<S> {
 }
 
 impl<S: DatagramSocket> Port<S> {
-    pub(super) fn new(socket: S, number: u64) -> Self {
-        Self { socket, outbox: Outbox::new(), number, shielded_until: None, last: Mono::ZERO }
+    pub(super) fn new(socket: S, number: u64, max_body: usize) -> Self {
+        Self { socket, outbox: Outbox::new(), number, max_body, shielded_until: None, last: Mono::ZERO }
     }
 
     /// Takes in what has arrived. `handle` also hears whether strangers have had their time, and says whether a datagram
@@ -58,11 +60,11 @@ impl<S: DatagramSocket> Port<S> {
         handle: &mut dyn FnMut(SocketAddr, &mut [u8], bool) -> bool,
     ) {
         if self.shielded_until.take_if(|until| now >= *until).is_some() {
-            self.socket.shield(false);
+            self.socket.shield(None);
         }
         if self.take_in(now, simulator, budget, handle) >= FLOOD && self.shielded_until.is_none() {
             self.shielded_until = Some(now + SHIELDED);
-            self.socket.shield(true);
+            self.socket.shield(Some(self.max_body));
         }
     }
 
@@ -175,10 +177,6 @@ impl<S: DatagramSocket> Port<S> {
         self.number
     }
 
-    pub(super) fn local_addr(&self) -> SocketAddr {
-        self.socket.local_addr()
-    }
-
     pub(super) fn stats(&self) -> SocketStats {
         self.socket.stats()
     }
@@ -209,8 +207,8 @@ mod tests {
 
         fn send(&mut self, _: &mut Outbox) {}
 
-        fn shield(&mut self, up: bool) {
-            self.shield.push(up);
+        fn shield(&mut self, max_body: Option<usize>) {
+            self.shield.push(max_body.is_some());
         }
 
         fn stats(&self) -> SocketStats {
@@ -220,7 +218,7 @@ mod tests {
 
     /// What becomes of the shield while, each second, so many datagrams come from strangers, or from players.
     fn shield(counts: &[usize], strangers: bool) -> Vec<bool> {
-        let mut port = Port::new(Crowd { count: 0, shield: Vec::new() }, 1);
+        let mut port = Port::new(Crowd { count: 0, shield: Vec::new() }, 1, 1200);
         let budget = Budget { time: None, strangers: Duration::MAX };
         for (second, count) in counts.iter().enumerate() {
             port.socket.count = *count;

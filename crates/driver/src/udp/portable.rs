@@ -78,8 +78,13 @@ impl Batched {
         0
     }
 
+    /// Whether datagrams may be cut into fragments on their way.
+    pub(super) fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+
     /// There is no such thing everywhere.
-    pub(super) fn shield(&mut self, _socket: &Socket, _up: bool) -> io::Result<()> {
+    pub(super) fn shield(&mut self, _socket: &Socket, _max_body: Option<usize>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

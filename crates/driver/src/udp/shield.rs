@@ -6,7 +6,7 @@
 use libc::sock_filter;
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LEN, BPF_MISC};
 use libc::{BPF_RET, BPF_RSH, BPF_SUB, BPF_TAX, BPF_TXA, BPF_W, BPF_X};
-use netstream_transport::netcode::{MAX_DATAGRAM_IN, TAILROOM};
+use netstream_transport::netcode::{TAILROOM, datagram_of};
 
 /// Bytes in front of the payload.
 const UDP_HEADER: u32 = 8;
@@ -17,16 +17,18 @@ const OVERHEAD: u32 = UDP_HEADER + 2 + TAILROOM as u32;
 const KEEP: u8 = 30;
 const DROP: u8 = 31;
 
-/// The program. A subtraction that goes below zero gives a huge number, which fits nowhere.
+/// The program, for payloads of up to `max_body` bytes. A subtraction that goes below zero gives a huge number, which fits
+/// nowhere.
 #[rustfmt::skip]
-pub(super) fn program() -> [sock_filter; 32] {
+pub(super) fn program(max_body: usize) -> [sock_filter; 32] {
+    let (largest, max_body) = (datagram_of(max_body) as u32, max_body as u32);
     let length = || line(BPF_LD | BPF_W | BPF_LEN, 0);
     let first_byte = || line(BPF_LD | BPF_B | BPF_ABS, UDP_HEADER);
     let body = || line(BPF_MISC | BPF_TXA, 0);
     let keep_if = |at, size| jump(at, BPF_JEQ, size, KEEP, DROP);
     [
         /*  0 */ length(),
-        /*  1 */ jump(1, BPF_JGT, UDP_HEADER + MAX_DATAGRAM_IN as u32, DROP, 2),
+        /*  1 */ jump(1, BPF_JGT, UDP_HEADER + largest, DROP, 2),
         /*  2 */ jump(2, BPF_JGT, UDP_HEADER, 3, DROP),
         /*  3 */ first_byte(),
         /*  4 */ jump(4, BPF_JEQ, 0, 28, 5),
@@ -47,10 +49,10 @@ pub(super) fn program() -> [sock_filter; 32] {
         /* 16 */ jump(16, BPF_JEQ, 4, 22, 17),
         /* 17 */ jump(17, BPF_JEQ, 6, 24, 18),
         /* 18 */ jump(18, BPF_JEQ, 3, 26, DROP),
-        // Payload: 1 to 1200 bytes.
+        // Payload: at least 1 byte.
         /* 19 */ body(),
         /* 20 */ line(BPF_ALU | BPF_SUB | BPF_K, 1),
-        /* 21 */ jump(21, BPF_JGT, 1199, DROP, KEEP),
+        /* 21 */ jump(21, BPF_JGT, max_body - 1, DROP, KEEP),
         // Keep-alive.
         /* 22 */ body(),
         /* 23 */ keep_if(23, 8),

@@ -47,9 +47,14 @@ pub trait DatagramSocket: Send + Sync + 'static {
         false
     }
 
-    /// Asks the system to drop, unseen, what no client ever sends to a server, for as long as the shield is up. A socket
-    /// that cannot does nothing.
-    fn shield(&mut self, _up: bool) {}
+    /// Asks the system to drop, unseen, what no client ever sends to a server that takes payloads of up to so many bytes,
+    /// until it is `None`. A socket that cannot does nothing.
+    fn shield(&mut self, _max_body: Option<usize>) {}
+
+    /// Whether the system may cut datagrams into fragments, so that the size of those that arrive says nothing of the path.
+    fn may_fragment(&self) -> bool {
+        false
+    }
 
     /// The operating system's socket behind this one, for a thread that waits for what arrives; `None` where there is
     /// none.
@@ -278,13 +283,18 @@ impl DatagramSocket for UdpSocket {
         self.batched.is_crowded(&self.socket)
     }
 
-    fn shield(&mut self, up: bool) {
+    fn shield(&mut self, max_body: Option<usize>) {
+        let up = max_body.is_some();
         if self.shielded_from.is_some() == up {
             return;
         }
         let dropped = self.batched.dropped(&self.socket);
         self.stats.shielded += self.shielded(dropped);
-        self.shielded_from = self.batched.shield(&self.socket, up).is_ok_and(|()| up).then_some(dropped);
+        self.shielded_from = self.batched.shield(&self.socket, max_body).is_ok_and(|()| up).then_some(dropped);
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.batched.may_fragment()
     }
 
     fn system(&self) -> Option<&UdpSocket> {
@@ -324,6 +334,9 @@ pub(super) fn any_address(ipv6: bool) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
+    use netstream_transport::netcode::LARGEST_BODY;
+
     use super::super::portable;
     use super::*;
 
@@ -409,8 +422,9 @@ mod tests {
         assert!(arrived.iter().all(|(from, _)| *from == sender.local));
         assert!(arrived.iter().map(|(_, bytes)| bytes).eq(pattern.iter().map(|(_, bytes)| bytes)));
         assert_eq!((truncated, batched.dropped(&receiver.socket)), (0, 0));
+        assert!(!batched.may_fragment());
         // What nobody can tell is taken for the worse.
-        assert!(batched.is_crowded(&receiver.socket) && batched.shield(&receiver.socket, true).is_err());
+        assert!(batched.is_crowded(&receiver.socket) && batched.shield(&receiver.socket, Some(1200)).is_err());
     }
 
     #[test]
@@ -475,9 +489,10 @@ mod tests {
         assert!(stats.kernel_dropped > 0, "{stats:?}");
     }
 
-    /// Whether a datagram of this length and first byte could be a client's, by `docs/wire.md` §1.6.
+    /// Whether a datagram of this length and first byte could be a client's, by `docs/wire.md` §1.6, where payloads have up
+    /// to `max_body` bytes.
     #[cfg(target_os = "linux")]
-    fn is_possible(first: u8, length: usize) -> bool {
+    fn is_possible(first: u8, length: usize, max_body: usize) -> bool {
         let number = usize::from(first >> 4);
         let Some(body) = length.checked_sub(1 + number + 16) else { return false };
         match first & 0xf {
@@ -485,7 +500,7 @@ mod tests {
             _ if !(1..=8).contains(&number) => false,
             3 => body == 308,
             4 => body == 8,
-            5 => (1..=1200).contains(&body),
+            5 => (1..=max_body).contains(&body),
             6 => body == 0,
             _ => false,
         }
@@ -494,10 +509,18 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_shield_drops_what_no_client_sends_and_nothing_else() {
+        for max_body in [1200, LARGEST_BODY] {
+            check_shield(max_body);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn check_shield(max_body: usize) {
         let mut receiver = open(localhost());
         let mut sender = open(localhost());
-        receiver.shield(true);
-        let lengths = [1, 2, 17, 18, 23, 25, 26, 27, 31, 33, 326, 331, 333, 1077, 1078, 1079, 1200, 1224, 1225, 1226];
+        receiver.shield(Some(max_body));
+        let mut lengths = vec![1, 2, 17, 18, 23, 25, 26, 27, 31, 33, 326, 331, 333, 1077, 1078, 1079, 1200];
+        lengths.extend([1224, 1225, 1226, 1444, 1445, 1451, 1452, 1453]);
         let (mut dropped, mut kept) = (1, 0);
         let mut outbox = Outbox::new();
         let mut send = |bytes: &[u8]| {
@@ -508,9 +531,9 @@ mod tests {
         };
         assert_eq!(send(&[]), 0);
         for first in 0..=u8::MAX {
-            for length in lengths {
-                let possible = is_possible(first, length);
-                let mut bytes = [0x55; 1300];
+            for length in lengths.iter().copied() {
+                let possible = is_possible(first, length, max_body);
+                let mut bytes = [0x55; 1500];
                 bytes[0] = first;
                 assert_eq!(send(&bytes[..length]), usize::from(possible), "{length} bytes, the first {first:#x}");
                 kept += u64::from(possible);
@@ -521,7 +544,7 @@ mod tests {
         let stats = receiver.stats();
         assert_eq!((stats.received, stats.shielded, stats.kernel_dropped), (kept, dropped, 0));
         // Down again, everything arrives, and what was dropped stays known.
-        receiver.shield(false);
+        receiver.shield(None);
         outbox.push(receiver.local_addr(), b"anything");
         sender.send(&mut outbox);
         assert_eq!(drain(&mut receiver).len(), 1);
@@ -533,7 +556,7 @@ mod tests {
     fn what_is_sent_at_once_passes_the_shield_as_single_datagrams() {
         let mut receiver = open(localhost());
         let mut sender = open(localhost());
-        receiver.shield(true);
+        receiver.shield(Some(1200));
         let mut outbox = Outbox::new();
         // Five goodbyes and one more of another length behind them leave as one.
         let mut goodbye = [0x66; 23];

@@ -58,7 +58,16 @@ impl<N: Network> Game<N> {
     }
 
     pub(crate) fn dial(&mut self, endpoint: &Endpoint, credentials: &Credentials) -> (usize, ConnectionId) {
-        let client = self.add(|_| {});
+        self.dial_with(endpoint, credentials, |_| {})
+    }
+
+    pub(crate) fn dial_with(
+        &mut self,
+        endpoint: &Endpoint,
+        credentials: &Credentials,
+        change: impl FnOnce(&mut UdpConfig),
+    ) -> (usize, ConnectionId) {
+        let client = self.add(change);
         let now = self.clock.now();
         (client, self.peers[client].driver.connect(now, endpoint, credentials).unwrap())
     }

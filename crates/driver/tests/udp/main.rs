@@ -7,5 +7,6 @@ mod ends;
 mod flood;
 mod game;
 mod links;
+mod mtu;
 mod sockets;
 mod tokens;
