@@ -15,10 +15,12 @@ pub struct LinkTotals {
 type Counter = (&'static str, fn(&LinkStats) -> u64);
 
 /// The names are closed: none ever comes from the network.
-const COUNTERS: [Counter; 10] = [
+const COUNTERS: [Counter; 12] = [
     // Ours, that the network or the peer did not take.
     ("link_packets_lost_total", |stats| stats.packets_lost),
     ("link_bytes_resent_total", |stats| stats.bytes_resent),
+    ("link_mtu_probes_lost_total", |stats| stats.mtu_probes_lost),
+    ("link_mtu_black_holes_total", |stats| stats.mtu_black_holes),
     ("link_messages_refused_queue_full_total", |stats| stats.refused_queue),
     ("link_messages_dropped_queue_full_total", |stats| stats.dropped_full),
     ("link_slow_consumers_total", |stats| stats.slow_consumers),

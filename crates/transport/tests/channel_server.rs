@@ -520,6 +520,7 @@ fn who_has_not_asked_for_larger_datagrams_drops_them_and_plays_on() {
         let (server, client) = (town.server.stats(id).unwrap(), town.clients[0].0.stats());
         let (asks, other) = if server_max > 1175 { (server, client) } else { (client, server) };
         assert_eq!((asks.mtu_probes, asks.mtu_probes_lost, other.mtu_probes), (3, 3, 0));
+        assert_eq!(town.metrics()["link_mtu_probes_lost_total"], server.mtu_probes_lost);
     }
 }
 
@@ -549,4 +550,5 @@ fn a_sealed_path_that_comes_to_take_less_is_noticed_and_nothing_reliable_is_lost
     let id = town.ids()[0];
     assert_eq!(town.server.stats(id).unwrap().mtu_black_holes, 1);
     assert_eq!(town.clients[0].0.stats().mtu_black_holes, 1);
+    assert_eq!(town.metrics()["link_mtu_black_holes_total"], 1);
 }
