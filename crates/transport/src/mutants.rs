@@ -49,6 +49,9 @@ mod off {
     pub(crate) const fn note_opened(_cipher: &Cipher, _sequence: u64) {}
 
     #[inline(always)]
+    pub(crate) const fn note_another_peer(_open: &mut Cipher) {}
+
+    #[inline(always)]
     pub(crate) const fn first_number(first: u64) -> u64 {
         first
     }
@@ -63,9 +66,10 @@ mod off {
 #[cfg(feature = "mutants")]
 mod on {
     use std::cell::{Cell, RefCell};
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashMap};
+    use std::hash::{BuildHasherDefault, Hasher};
 
-    use crate::crypto::Cipher;
+    use crate::crypto::{Cipher, Key};
 
     thread_local! {
         static SWITCHED: Cell<u8> = const { Cell::new(0) };
@@ -73,9 +77,8 @@ mod on {
         static WORK: Cell<u64> = const { Cell::new(0) };
         static TAPPED: RefCell<Option<BTreeMap<usize, Vec<Vec<u8>>>>> = const { RefCell::new(None) };
         static FINDINGS: RefCell<Vec<(u8, String)>> = const { RefCell::new(Vec::new()) };
-        /// By key: the numbers that were sealed and opened.
-        static SEALED: RefCell<BTreeMap<u64, Numbers>> = const { RefCell::new(BTreeMap::new()) };
-        static OPENED: RefCell<BTreeMap<u64, Numbers>> = const { RefCell::new(BTreeMap::new()) };
+        static KEYS: RefCell<HashMap<u64, Used, BuildHasherDefault<AsItIs>>> = RefCell::default();
+        static USERS: Cell<u64> = const { Cell::new(0) };
     }
 
     /// Whether the bug of this number is on in this thread.
@@ -89,9 +92,9 @@ mod on {
         SWITCHED.set(number);
         FIRST.set(first);
         WORK.set(0);
+        USERS.set(0);
         FINDINGS.take();
-        SEALED.take();
-        OPENED.take();
+        KEYS.take();
     }
 
     /// What was found to be wrong since the last call: the number of the rule, and how it was broken.
@@ -148,22 +151,34 @@ mod on {
         WORK.take()
     }
 
-    pub(crate) fn note_sealed(key: u64, nonce: [u8; 12]) {
+    pub(crate) fn note_sealed(mark: Mark, nonce: [u8; 12]) {
         let number = u64::from_le_bytes([4, 5, 6, 7, 8, 9, 10, 11].map(|at: usize| nonce[at]));
-        let fresh = SEALED.with_borrow_mut(|sealed| sealed.entry(key).or_default().insert(number));
-        audit(15, || (!fresh && !is_near_the_end()).then(|| format!("number {number} is used twice under one key")));
+        let fresh = KEYS.with_borrow_mut(|keys| {
+            let fresh = keys.entry(mark.key).or_default().sealed.insert(number);
+            if is_near_the_end() { keys.entry(mark.user).or_default().sealed.insert(number) } else { fresh }
+        });
+        audit(15, || (!fresh).then(|| format!("number {number} is used twice under one key")));
     }
 
     pub(crate) fn note_opened(cipher: &Cipher, sequence: u64) {
-        let key = cipher.name();
-        let genuine = SEALED.with_borrow(|sealed| sealed.get(&key).is_some_and(|numbers| numbers.has(sequence)));
-        let fresh = OPENED.with_borrow_mut(|opened| opened.entry(key).or_default().insert(sequence));
+        let mark = cipher.mark();
+        let (genuine, fresh) = KEYS.with_borrow_mut(|keys| {
+            let used = keys.entry(mark.key).or_default();
+            let (genuine, fresh) = (used.sealed.has(sequence), used.opened.insert(sequence));
+            let near = is_near_the_end();
+            (genuine, if near { keys.entry(mark.user).or_default().opened.insert(sequence) } else { fresh })
+        });
         audit(17, || (!genuine).then(|| format!("packet {sequence} was taken in and nobody has sealed it")));
-        audit(17, || (!fresh && !is_near_the_end()).then(|| format!("packet {sequence} was taken in twice")));
+        audit(17, || (!fresh).then(|| format!("packet {sequence} was taken in twice")));
     }
 
-    /// Whether all numbers begin where the test says: then two attempts with one token use the same, which only their
-    /// random beginnings prevent otherwise.
+    /// What opens with this key from now on comes from somebody else.
+    pub(crate) fn note_another_peer(open: &mut Cipher) {
+        open.mark_anew();
+    }
+
+    /// Whether all numbers begin where the test says. Then two attempts with one token use the same, which only their
+    /// random beginnings prevent otherwise: each user of a key is judged by itself.
     fn is_near_the_end() -> bool {
         FIRST.get().is_some()
     }
@@ -176,13 +191,69 @@ mod on {
         if FIRST.get().is_some() { u64::MAX } else { 1 << 63 }
     }
 
-    /// A set of numbers that mostly follow each other: first and last of each run.
+    /// Names a key, and one of those who use it.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Mark {
+        key: u64,
+        user: u64,
+    }
+
+    impl Mark {
+        /// A new user of `key`.
+        pub(crate) fn new(key: &Key) -> Self {
+            let key = key.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            Self { key, user: 0 }.anew()
+        }
+
+        /// Another user of the same key.
+        pub(crate) fn anew(self) -> Self {
+            USERS.set(USERS.get() + 1);
+            // Spread like keys are, which are random.
+            Self { user: USERS.get().wrapping_mul(0x9e37_79b9_7f4a_7c15), ..self }
+        }
+    }
+
+    /// The numbers that were sealed and opened under a key.
     #[derive(Debug, Default)]
-    struct Numbers(BTreeMap<u64, u64>);
+    struct Used {
+        sealed: Numbers,
+        opened: Numbers,
+    }
+
+    /// Keys are random already.
+    #[derive(Default)]
+    struct AsItIs(u64);
+
+    impl Hasher for AsItIs {
+        fn write(&mut self, _: &[u8]) {
+            unreachable!("keys are numbers");
+        }
+
+        fn write_u64(&mut self, key: u64) {
+            self.0 = key;
+        }
+
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+
+    /// A set of numbers that mostly follow each other: first and last of each run, in order.
+    #[derive(Debug, Default)]
+    struct Numbers(Vec<(u64, u64)>);
 
     impl Numbers {
+        /// How many runs begin at or before `number`.
+        fn runs_up_to(&self, number: u64) -> usize {
+            match self.0.last() {
+                // Most numbers are new, or nearly.
+                Some((first, _)) if *first <= number => self.0.len(),
+                _ => self.0.partition_point(|(first, _)| *first <= number),
+            }
+        }
+
         fn has(&self, number: u64) -> bool {
-            self.0.range(..=number).next_back().is_some_and(|(_, last)| number <= *last)
+            self.runs_up_to(number).checked_sub(1).is_some_and(|run| number <= self.0[run].1)
         }
 
         /// False if it was there.
@@ -190,13 +261,15 @@ mod on {
             if self.has(number) {
                 return false;
             }
-            let before = self.0.range(..number).next_back().map(|(first, last)| (*first, *last));
-            let start = match before {
-                Some((first, last)) if last + 1 == number => first,
-                _ => number,
-            };
-            let end = number.checked_add(1).and_then(|next| self.0.remove(&next)).unwrap_or(number);
-            self.0.insert(start, end);
+            let (behind, runs) = (self.runs_up_to(number), &mut self.0);
+            let follows = behind > 0 && runs[behind - 1].1 + 1 == number;
+            let leads = runs.get(behind).is_some_and(|(first, _)| first - 1 == number);
+            match (follows, leads) {
+                (true, true) => runs[behind - 1].1 = runs.remove(behind).1,
+                (true, false) => runs[behind - 1].1 = number,
+                (false, true) => runs[behind].0 = number,
+                (false, false) => runs.insert(behind, (number, number)),
+            }
             true
         }
     }
@@ -204,6 +277,7 @@ mod on {
     #[cfg(test)]
     mod tests {
         use super::*;
+        use crate::crypto::Aead;
 
         #[test]
         fn runs_of_numbers_grow_together_and_know_what_is_in_them() {
@@ -212,8 +286,36 @@ mod on {
                 assert!(numbers.insert(number));
                 assert!(!numbers.insert(number));
             }
-            assert_eq!(numbers.0.len(), 3);
+            assert_eq!(numbers.0, [(0, 0), (5, 8), (u64::MAX, u64::MAX)]);
             assert!(!numbers.has(4) && !numbers.has(9));
+        }
+
+        fn rules() -> Vec<u8> {
+            take_findings().into_iter().map(|(rule, _)| rule).collect()
+        }
+
+        #[test]
+        fn whoever_seals_or_takes_in_a_number_twice_is_caught_also_near_the_end_of_all_numbers() {
+            let key = Key::from_bytes([7; 32]);
+            let nonce = |number: u8| [0, 0, 0, 0, number, 0, 0, 0, 0, 0, 0, 0];
+            for first in [None, Some(u64::MAX - 100)] {
+                begin(0, first);
+                let (one, other, mut peer) = (Cipher::new(&key), Cipher::new(&key), Cipher::new(&key));
+                note_sealed(one.mark(), nonce(5));
+                note_opened(&peer, 5);
+                assert_eq!(rules(), []);
+                note_opened(&peer, 6);
+                assert_eq!(rules(), [17], "nobody has sealed it");
+                note_opened(&peer, 5);
+                note_sealed(one.mark(), nonce(5));
+                assert_eq!(rules(), [17, 15]);
+                // Random beginnings keep two attempts with one token apart, unless the test says where they begin.
+                note_sealed(other.mark(), nonce(5));
+                note_another_peer(&mut peer);
+                note_opened(&peer, 5);
+                assert_eq!(rules().len(), if first.is_some() { 0 } else { 2 });
+            }
+            begin(0, None);
         }
     }
 }

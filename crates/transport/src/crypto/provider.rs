@@ -3,6 +3,8 @@
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::{Key, NONCE_BYTES, TAG_BYTES, Tag};
+#[cfg(feature = "mutants")]
+use crate::mutants::Mark;
 
 /// ChaCha20-Poly1305 (RFC 8439) under one key, whose schedule is kept.
 ///
@@ -22,7 +24,7 @@ pub trait Aead: Sized + Send + Sync {
 /// The provider in use: ring.
 ///
 /// ring keeps its own copy of the key, and that copy is not wiped when it is dropped; [`Key`]s are.
-pub struct RingCipher(LessSafeKey, #[cfg(feature = "mutants")] u64);
+pub struct RingCipher(LessSafeKey, #[cfg(feature = "mutants")] Mark);
 
 impl Aead for RingCipher {
     fn new(key: &Key) -> Self {
@@ -31,7 +33,7 @@ impl Aead for RingCipher {
         Self(
             LessSafeKey::new(prepared),
             #[cfg(feature = "mutants")]
-            name(key),
+            Mark::new(key),
         )
     }
 
@@ -55,15 +57,15 @@ impl Aead for RingCipher {
 
 #[cfg(feature = "mutants")]
 impl RingCipher {
-    /// Tells keys apart, for the simulator.
-    pub(crate) fn name(&self) -> u64 {
+    /// Tells keys and their users apart, for the simulator.
+    pub(crate) fn mark(&self) -> Mark {
         self.1
     }
-}
 
-#[cfg(feature = "mutants")]
-fn name(key: &Key) -> u64 {
-    key.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    /// From now on it counts as another user of its key.
+    pub(crate) fn mark_anew(&mut self) {
+        self.1 = self.1.anew();
+    }
 }
 
 impl std::fmt::Debug for RingCipher {

@@ -105,6 +105,7 @@ impl Session {
     /// Ours go on (H11).
     pub(crate) fn expect_another_peer(&mut self) {
         self.replay = ReplayWindow::default();
+        mutants::note_another_peer(&mut self.open);
     }
 
     /// Whether so many forgeries have been tried on the key that it must not be used further.
