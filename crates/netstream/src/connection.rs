@@ -28,6 +28,7 @@ use bevy_ecs::world::DeferredWorld;
 use netstream_driver::ConnectionKey;
 use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Identity};
 
+use crate::log::Line;
 use crate::queue::MessageQueue;
 use crate::rpc::{Calls, HeldRpcs};
 use crate::session::control::MessageKind;
@@ -155,6 +156,7 @@ fn request_disconnect(mut world: DeferredWorld<'_>, context: HookContext) {
     let reason = request.reason.clone();
     if let Some(mut driver) = world.get_resource_mut::<NetworkStreamDriver>()
         && let Err(error) = driver.disconnect(context.entity, reason)
+        && driver.may_log(Line::Misused)
     {
         tracing::warn!("NetworkStreamRequestDisconnect on {}: {error}", context.entity);
     }
@@ -168,6 +170,7 @@ pub struct ConnectionApproved;
 fn approved(mut world: DeferredWorld<'_>, context: HookContext) {
     if let Some(mut driver) = world.get_resource_mut::<NetworkStreamDriver>()
         && let Err(error) = driver.approve(context.entity)
+        && driver.may_log(Line::Misused)
     {
         tracing::warn!("ConnectionApproved on {}: {error}", context.entity);
     }

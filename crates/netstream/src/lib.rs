@@ -28,6 +28,7 @@ mod facade;
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
+mod log;
 mod plugin;
 pub mod queue;
 mod reconnect;

@@ -13,6 +13,7 @@ use crate::connection::{
     ConnectionCredentials, ConnectionIdentity, IncomingCommandBuffer, IncomingRpcBuffer, IncomingSnapshotBuffer,
     NetworkStreamConnection, NetworkStreamIsReconnected, OutgoingRpcBuffer,
 };
+use crate::log::Line;
 use crate::queue::MessageQueue;
 use crate::rpc::{self, HeldRpcs, RpcRegistry};
 use crate::session::Protocol;
@@ -169,7 +170,7 @@ fn show_early(world: &mut World, event: &ConnectionEvent) -> bool {
 }
 
 fn raise(world: &mut World, event: ConnectionEvent) {
-    log(&event);
+    log(world, &event);
     if let Ok(mut entity) = world.get_entity_mut(event.connection) {
         entity.insert(event.state);
         if event.state == ConnectionState::Accepted
@@ -187,9 +188,13 @@ fn raise(world: &mut World, event: ConnectionEvent) {
     world.flush();
 }
 
-fn log(event: &ConnectionEvent) {
+fn log(world: &mut World, event: &ConnectionEvent) {
     match &event.reason {
-        Some(reason) => tracing::info!("{} {}: {reason}", event.connection, event.state),
+        Some(reason) => {
+            if world.resource_mut::<NetworkStreamDriver>().session.core.may_log(Line::Ended) {
+                tracing::info!("{} {}: {reason}", event.connection, event.state);
+            }
+        }
         None => tracing::debug!("{} {}", event.connection, event.state),
     }
 }

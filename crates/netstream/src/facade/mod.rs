@@ -16,6 +16,7 @@ pub use connecting::ConnectOptions;
 pub use drivers::{Listening, ResetPolicy};
 
 use crate::errors::ConnectionError;
+use crate::log::Line;
 use crate::session::{Session, SessionCounters, Slot};
 use crate::{ConnectionEvent, ConnectionState, NetworkId, NetworkLimits};
 
@@ -144,13 +145,17 @@ impl NetworkStreamDriver {
         let Ok(slot) = self.slot(entity) else { return };
         self.session.now();
         let state = self.state(entity);
-        if self.session.core.entity_removed(slot) {
+        if self.session.core.entity_removed(slot) && self.may_log(Line::Misused) {
             let state = state.map_or("?", ConnectionState::name);
             tracing::error!(
                 "the connection entity {entity} was despawned in state {state}; a connection is ended with \
                  NetworkStreamDriver::disconnect or NetworkStreamRequestDisconnect, never by despawning its entity"
             );
         }
+    }
+
+    pub(crate) fn may_log(&mut self, line: Line) -> bool {
+        self.session.core.may_log(line)
     }
 
     pub(crate) fn violation(&mut self, entity: Entity, what: &str) {

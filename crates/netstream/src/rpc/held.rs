@@ -7,6 +7,7 @@ use netstream_driver::transport::ChannelId;
 use super::calls::{CallId, End};
 use super::sender::LOST_AFTER;
 use crate::connection::OutgoingRpcBuffer;
+use crate::log::Line;
 use crate::queue::MessageQueue;
 use crate::session::control::MessageKind;
 use crate::session::wire::Reader;
@@ -73,8 +74,13 @@ pub(crate) fn release(world: &mut World, connection: Entity, state: ConnectionSt
         ConnectionState::Approval | ConnectionState::Connected(_) => {}
         ConnectionState::Disconnected => {
             buffer.held.queue.clear();
-            world.resource_mut::<NetworkStreamDriver>().session.core.counters.held_dropped += count as u64;
-            tracing::warn!("{count} RPCs that were held until Connected are dropped: {connection} has ended before");
+            let core = &mut world.resource_mut::<NetworkStreamDriver>().session.core;
+            core.counters.held_dropped += count as u64;
+            if core.may_log(Line::Held) {
+                tracing::warn!(
+                    "{count} RPCs that were held until Connected are dropped: {connection} has ended before"
+                );
+            }
             return;
         }
         _ => return,
@@ -105,8 +111,12 @@ pub(crate) fn release(world: &mut World, connection: Entity, state: ConnectionSt
     }
     let calls = refused.iter().flatten();
     let ends: Vec<_> = calls.filter_map(|&call| Some((call, buffer.calls.take(call)?))).collect();
-    world.resource_mut::<NetworkStreamDriver>().session.core.counters.held_dropped += refused.len() as u64;
-    tracing::warn!("{} RPCs that were held for {connection} are dropped: the peer does not know them", refused.len());
+    let core = &mut world.resource_mut::<NetworkStreamDriver>().session.core;
+    core.counters.held_dropped += refused.len() as u64;
+    if core.may_log(Line::Held) {
+        let count = refused.len();
+        tracing::warn!("{count} RPCs that were held for {connection} are dropped: the peer does not know them");
+    }
     for (call, finish) in ends {
         finish(world, connection, call, End::TimedOut);
     }

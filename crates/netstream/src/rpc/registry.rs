@@ -16,6 +16,8 @@ use super::calls::{CallId, Finish, ReceivedRequest, Response, finish_request};
 use super::entities::{Mapper, RpcEntityMap};
 use super::received::{Readers, ReceivedRpc, RpcPayload};
 use super::{Append, RpcOptions, shape};
+use crate::NetworkStreamDriver;
+use crate::log::Line;
 use crate::session::SchemaEntry;
 use crate::state::Side;
 use crate::types::{RegisterError, TypeTable, short_name};
@@ -107,7 +109,9 @@ fn hand_out<T: Rpc>(world: &mut World, entry: &RpcEntry, connection: Entity, rpc
     if entry.options.events {
         // Observers run in the middle of dispatch: one that panics must not take along what others are about to read.
         let triggered = catch_unwind(AssertUnwindSafe(|| world.trigger_ref(&mut received)));
-        if triggered.is_err() {
+        if triggered.is_err()
+            && world.get_resource_mut::<NetworkStreamDriver>().is_none_or(|mut net| net.may_log(Line::Panicked))
+        {
             tracing::error!("an observer of {} panicked; the other readers get it all the same", entry.name);
         }
     }

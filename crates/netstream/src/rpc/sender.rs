@@ -15,6 +15,7 @@ use super::registry::{RpcEntry, RpcRegistry};
 use super::{ReceivedRequest, Rpc};
 use crate::connection::{Ending, RpcLane};
 use crate::errors::NetworkSendError;
+use crate::log::Line;
 use crate::queue::MessageQueue;
 use crate::session::control::MessageKind;
 use crate::session::wire::{write_id, write_varint};
@@ -332,7 +333,9 @@ pub(crate) fn send_rpcs(
                     // The connection is over; its event says so.
                     Err(SendError::NotConnected | SendError::NotReady) => queue.clear(),
                     Err(error) => {
-                        tracing::warn!("an RPC on channel {} was not sent: {error}", channel.0);
+                        if session.core.may_log(Line::Misused) {
+                            tracing::warn!("an RPC on channel {} was not sent: {error}", channel.0);
+                        }
                         queue.pop_front();
                     }
                 }

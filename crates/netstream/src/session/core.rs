@@ -20,6 +20,7 @@ use super::ids::NetworkIdPool;
 use super::protocol::{Protocol, Protocols, SchemaPolicy};
 use super::table::{Connection, ConnectionTable, Slot};
 use super::tickets::{ResumeTicket, TicketBook};
+use crate::log::{Line, LogBudget};
 use crate::rpc::RpcPolicy;
 use crate::state::{Effect, Input, Side, first_state, transition};
 use crate::{ConnectionEvent, ConnectionState, NetworkId, NetworkLimits};
@@ -97,6 +98,7 @@ pub(crate) struct Core {
     pub(super) random: Box<dyn Random>,
     /// Connections with a deadline.
     pub(super) young: Vec<Slot>,
+    log: LogBudget,
     pub(super) now: Now,
 }
 
@@ -127,8 +129,14 @@ impl Core {
             tickets: TicketBook::default(),
             random,
             young: Vec::new(),
+            log: LogBudget::default(),
             now: Now::default(),
         }
+    }
+
+    /// Whether one more line of this kind may be written to the log.
+    pub(crate) fn may_log(&mut self, line: Line) -> bool {
+        self.log.take(self.now.mono, line)
     }
 
     /// From now on `now` is the time of everything that happens.

@@ -15,6 +15,7 @@ use super::control::{Control, MessageKind};
 use super::core::{Change, Close, Core, blank};
 use super::table::Slot;
 use super::wire::{Reader, read_id, write_id};
+use crate::log::Line;
 use crate::queue::MessageQueue;
 use crate::state::{Input, Side};
 use crate::{ConnectionState, NetworkLimits};
@@ -247,10 +248,13 @@ impl Core {
             self.counters.out_of_game += 1;
             let since = *connection.out_of_game_since.get_or_insert(self.now.mono);
             if self.now.mono.since(since) >= ONE_SIDED && !std::mem::replace(&mut connection.warned, true) {
-                tracing::warn!(
-                    "{} sends as if in the game, and this side has not inserted NetworkStreamInGame for {ONE_SIDED:?}",
-                    connection.entity
-                );
+                let entity = connection.entity;
+                if self.may_log(Line::OneSided) {
+                    tracing::warn!(
+                        "{entity} sends as if in the game, and this side has not inserted NetworkStreamInGame for \
+                         {ONE_SIDED:?}"
+                    );
+                }
             }
             return;
         }
