@@ -3,6 +3,7 @@
 //! Every report of a core passes through here and is judged at once.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::time::Duration;
 
 use netstream::transport::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Mono, Origin};
@@ -87,6 +88,37 @@ pub(crate) fn upstream(attempt: usize) -> u32 {
 /// The name of what a server sends on a bond.
 pub(crate) fn downstream(bond: usize) -> u32 {
     bond as u32 * 2 + 1
+}
+
+/// The connections of a server's present life with their bonds, in the order in which they were accepted.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted {
+    all: Vec<(ConnectionId, usize)>,
+    /// By index of the id, where the newest is in there.
+    newest: Vec<usize>,
+}
+
+impl Accepted {
+    fn find(&self, id: ConnectionId) -> Option<usize> {
+        let newest = self.newest.get(id.index as usize).and_then(|&place| self.all.get(place));
+        let known = newest.filter(|(known, _)| *known == id);
+        known.or_else(|| self.all.iter().find(|(known, _)| *known == id)).map(|(_, bond)| *bond)
+    }
+
+    fn push(&mut self, id: ConnectionId, bond: usize) {
+        let index = id.index as usize;
+        self.newest.resize(self.newest.len().max(index + 1), usize::MAX);
+        self.newest[index] = self.all.len();
+        self.all.push((id, bond));
+    }
+}
+
+impl Deref for Accepted {
+    type Target = [(ConnectionId, usize)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
 }
 
 #[derive(Debug)]
@@ -191,11 +223,10 @@ impl Ledger {
         &mut self,
         at: Mono,
         server: usize,
-        bonds: &mut Vec<(ConnectionId, usize)>,
+        bonds: &mut Accepted,
         incoming: &Incoming<'_>,
     ) -> Option<SocketAddr> {
         let node = SERVERS + server as u32;
-        let find = |bonds: &[(ConnectionId, usize)], id| bonds.iter().find(|(known, _)| *known == id).map(|(_, b)| *b);
         match incoming {
             Incoming::Connected { .. } => {
                 self.violate(at, Invariant::I1, format!("server {server} connected to somebody"));
@@ -223,7 +254,7 @@ impl Ledger {
                         format!("token {token} was shown from {from}, accepted at {address:?}"),
                     );
                 }
-                if find(bonds, *connection).is_some() {
+                if bonds.find(*connection).is_some() {
                     self.violate(at, Invariant::I12, format!("{connection:?} was used before"));
                 }
                 if self.attempts[attempt].identity != identity.client_id {
@@ -235,7 +266,7 @@ impl Ledger {
                 if used {
                     self.violate(at, Invariant::I14, format!("server {server} accepted token {token} again"));
                 }
-                bonds.push((*connection, bond));
+                bonds.push(*connection, bond);
                 self.bonds.push(Bond {
                     server,
                     id: *connection,
@@ -254,7 +285,7 @@ impl Ledger {
                 self.record.journal.note(at, node, "got", bytes.len() as u64, || {
                     format!("{connection:?} channel {} {} B", channel.0, bytes.len())
                 });
-                let Some(bond) = find(bonds, *connection) else {
+                let Some(bond) = bonds.find(*connection) else {
                     self.violate(at, Invariant::I1, format!("a message of {connection:?}, which was never accepted"));
                     return None;
                 };
@@ -272,7 +303,7 @@ impl Ledger {
                 }
             }
             Incoming::Disconnected { connection, reason } => {
-                let Some(bond) = find(bonds, *connection) else {
+                let Some(bond) = bonds.find(*connection) else {
                     self.violate(at, Invariant::I1, format!("the end of {connection:?}, which was never accepted"));
                     return None;
                 };

@@ -38,9 +38,13 @@ struct Session {
     port: Port,
     attempt: usize,
     connected: bool,
-    /// Packets that came from the server.
+    /// Packets that came from the server, and packets that went there.
     received: u64,
+    sent: u16,
 }
+
+/// Of so many fragments one lies about its message.
+const LIES: f64 = 0.05;
 
 /// Identities of rogues start here.
 const IDENTITIES: u64 = 1 << 32;
@@ -109,7 +113,7 @@ impl Rogue {
         let link = Link::new(&Arc::new(link), &limits, local.mono, self.dice.random());
         let port = network.open(Owner::Client(ROGUE), address);
         let core = core.expect("the address is given");
-        Session { core, link, port, attempt, connected: false, received: 0 }
+        Session { core, link, port, attempt, connected: false, received: 0, sent: 0 }
     }
 
     fn listen(&mut self, now: Mono, session: &mut Session, network: &mut Network) {
@@ -138,11 +142,13 @@ impl Rogue {
             }
         }
         self.buf.resize(MAX_DATAGRAM_OUT, 0);
-        if session.connected && matches!(self.mischief, Mischief::Nonsense | Mischief::LyingAcks) {
+        if session.connected && !matches!(self.mischief, Mischief::NeverAcks | Mischief::SwapChallenges) {
             let len = match self.mischief {
                 Mischief::LyingAcks => self.write_lie(&session),
+                Mischief::Fragments => self.write_fragment(session.sent),
                 _ => self.write_nonsense(local.mono, &mut session.link),
             };
+            session.sent = session.sent.wrapping_add(1);
             if let Some((to, at)) = session.core.seal_payload(local, &mut self.buf, len) {
                 network.injected.count("rogue packet");
                 network.send(now, session.port, to, &self.buf[at]);
@@ -198,6 +204,25 @@ impl Rogue {
             (count >> 12) as u8,
             (count >> 20) as u8,
         ]);
+        buf[HEADROOM..HEADROOM + body.len()].copy_from_slice(&body);
+        body.len()
+    }
+
+    /// Writes a packet with the last piece of a message whose other pieces never come; now and then of one that has no
+    /// such piece, or more pieces than any message.
+    fn write_fragment(&mut self, number: u16) -> usize {
+        let Self { dice, buf, .. } = self;
+        let [low, high] = number.to_le_bytes();
+        let lies = dice.chance(LIES);
+        let mut any = || if lies { dice.magnitude(1.0..=f64::from(1 << 28)) as u32 - 1 } else { 1 };
+        let (index, count) = (any(), any().max(2));
+        // A number of two bytes; a fragment to the end of the packet, on the channel for large messages.
+        let mut body = vec![1, low, high, 5 << 5 | ChannelId::UNRELIABLE_FRAGMENTED.0, low, high];
+        for value in [index, count] {
+            // A varint of four bytes holds any number: its low four bits come first.
+            body.extend_from_slice(&(0xe0 | value & 0xf | value >> 4 << 8).to_le_bytes());
+        }
+        body.push(0xa5);
         buf[HEADROOM..HEADROOM + body.len()].copy_from_slice(&body);
         body.len()
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use netstream::transport::channel::SendError;
 use netstream::transport::netcode::MAX_DATAGRAM_OUT;
-use netstream::transport::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Mono, Server};
+use netstream::transport::{ChannelId, DisconnectCode, DisconnectReason, Mono, Server};
 
-use super::ledger::{Ledger, ROGUE, downstream};
+use super::ledger::{Accepted, Ledger, ROGUE, downstream};
 use super::setup::Setup;
 use super::wire::Numbers;
 use crate::dice::Dice;
@@ -30,7 +30,7 @@ pub(crate) struct ServerNode {
     port: Port,
     address: SocketAddr,
     /// The connections of its present life.
-    bonds: Vec<(ConnectionId, usize)>,
+    bonds: Accepted,
     /// By address that has proven nothing: bytes that came and bytes that went. `None` once it has.
     strangers: BTreeMap<SocketAddr, Option<(u64, u64)>>,
     /// The numbers of packets that left, by address.
@@ -51,7 +51,7 @@ impl ServerNode {
             started_on_time: true,
             port: 0,
             address: setup.servers[index],
-            bonds: Vec::new(),
+            bonds: Accepted::default(),
             strangers: BTreeMap::new(),
             numbers: BTreeMap::new(),
             last: Mono::ZERO,
@@ -89,8 +89,8 @@ impl ServerNode {
             count_everything(&core, &mut ledger.record.sometimes);
             network.close(self.port);
         }
-        for (_, bond) in self.bonds.drain(..) {
-            ledger.bonds[bond].ended.get_or_insert((now, None));
+        for (_, bond) in std::mem::take(&mut self.bonds).iter() {
+            ledger.bonds[*bond].ended.get_or_insert((now, None));
         }
         self.strangers.clear();
         self.numbers.clear();
@@ -100,7 +100,7 @@ impl ServerNode {
     pub(crate) fn shut_down(&mut self, at: Moment, network: &mut Network, ledger: &mut Ledger) {
         if let Some(core) = &mut self.core {
             let reason = DisconnectReason::local(DisconnectCode::ServerShutdown);
-            for (_, bond) in &self.bonds {
+            for (_, bond) in self.bonds.iter() {
                 ledger.bonds[*bond].goodbyes.push(reason.clone());
             }
             core.say_goodbye(at.local, &reason);
@@ -251,7 +251,7 @@ impl ServerNode {
         if let Some(what) = over {
             ledger.violate(now, Invariant::I31, what);
         }
-        for &(id, bond) in &self.bonds {
+        for &(id, bond) in self.bonds.iter() {
             if let Some(stats) = core.stats(id) {
                 super::checks::check_stats(now, &stats, &format!("server {} bond {bond}", self.index), ledger);
             }

@@ -61,6 +61,8 @@ pub enum Mischief {
     NeverAcks,
     /// Two of them answer each other's challenges.
     SwapChallenges,
+    /// Begins messages that it never finishes, and lies about how many pieces they have.
+    Fragments,
 }
 
 /// What goes wrong. Shares are 0 to 1.
@@ -180,6 +182,7 @@ impl Effect {
             Self::Rogue { mischief: Mischief::LyingAcks, .. } => "rogue: lying acks",
             Self::Rogue { mischief: Mischief::NeverAcks, .. } => "rogue: never acks",
             Self::Rogue { mischief: Mischief::SwapChallenges, .. } => "rogue: swaps challenges",
+            Self::Rogue { mischief: Mischief::Fragments, .. } => "rogue: fragments",
             Self::Snatch { .. } => "attack: snatch",
             Self::Spurt { .. } => "spurt",
             Self::Mob { .. } => "mob",
@@ -308,11 +311,12 @@ const KINDS: &[Kind] = &[
     Kind { chance: 0.05, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::NeverAcks) },
     Kind { chance: 0.06, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::SwapChallenges) },
     Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| Effect::Snatch { addresses: d.number(1..=3) as u8 } },
-    Kind { chance: 0.06, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| Effect::Attack { attack: Attack::Empty, rate: d.magnitude(50.0..=2000.0) } },
+    Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: BOTH, draw: |d| Effect::Attack { attack: Attack::Empty, rate: d.magnitude(50.0..=2000.0) } },
     Kind { chance: 0.08, most: 2, whose: Whose::Node,    levels: L1,   draw: |d| Effect::Spurt { messages: d.magnitude(100.0..=300_000.0) as u32 } },
     Kind { chance: 0.08, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| Effect::Mob { players: d.magnitude(100.0..=1000.0) as u32 } },
     Kind { chance: 0.10, most: 2, whose: Whose::Server,  levels: L2,   draw: |_| Effect::DriverRemoved },
     Kind { chance: 0.08, most: 1, whose: Whose::Server,  levels: L2,   draw: |_| Effect::Drain },
+    Kind { chance: 0.10, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::Fragments) },
 ];
 
 /// The faults of `seed`, all within the time before `until`.

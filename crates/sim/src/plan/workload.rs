@@ -123,7 +123,7 @@ impl Workload {
             typed: dice.chance(0.5),
             foreign: (clients > 1 && dice.chance(0.15)).then(|| dice.number(0..=clients as u64 - 1) as usize),
             bans: if dice.chance(0.15) { dice.magnitude(0.01..=0.5) } else { 0.0 },
-            last_numbers: dice.chance(0.05).then(|| u64::MAX - dice.magnitude(100.0..=20_000.0) as u64),
+            last_numbers: dice.chance(0.1).then(|| u64::MAX - dice.magnitude(100.0..=20_000.0) as u64),
         }
     }
 }
