@@ -1,6 +1,7 @@
 //! What the user says.
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use netstream_sim::{Case, Cut, Level};
 pub(crate) const HELP: &str = "\
 Whole servers and clients in virtual time, from one seed.
 
-  netstream-sim run [--seeds A..B] [--level l1|l2] [--length SECONDS] [--trace] [--json]
+  netstream-sim run [--seeds A..B] [--level l1|l2] [--length SECONDS] [--jobs N] [--trace] [--json]
   netstream-sim replay --seed S [--level l1|l2] [--length SECONDS] [--trace] [cuts] [--order N] [--mutant N]
-  netstream-sim ladder [--seeds A..B] [--rungs 1,2,3]
+  netstream-sim ladder [--seeds A..B] [--rungs 1,2,3] [--jobs N]
   netstream-sim model [--full]
   netstream-sim speed [--level l1|l2] [--length SECONDS]
   netstream-sim capture --out DIRECTORY [--seeds A..B]
@@ -29,6 +30,7 @@ model   looks at every run of small worlds: the handshake with attackers and res
 capture writes what simulated connections say into the corpora of the fuzz targets.
 speed   runs one server and eight clients at 60 Hz on a calm network, and says how much faster than real time that is.
 
+--jobs spreads the work over so many threads, which changes nothing but how long it takes; 1 if not given.
 --trace prints every event (run: of failing seeds). --length is how long a run takes in virtual time, 60 if not given.
 Cuts leave parts out: --faults 0,3,7 (the ones that stay; \"none\" for none), --clients N, --until SECONDS.
 ";
@@ -39,7 +41,7 @@ pub(crate) enum Command {
     Help,
     Run(Run),
     Replay { case: Case, trace: bool },
-    Ladder { seeds: Range<u64>, rungs: Option<Vec<usize>> },
+    Ladder { seeds: Range<u64>, rungs: Option<Vec<usize>>, jobs: usize },
     Model { full: bool },
     Capture { out: PathBuf, seeds: Range<u64> },
     Speed { level: Level, length: Duration },
@@ -51,6 +53,7 @@ pub(crate) struct Run {
     pub(crate) seeds: Range<u64>,
     pub(crate) level: Level,
     pub(crate) length: Duration,
+    pub(crate) jobs: usize,
     pub(crate) trace: bool,
     pub(crate) json: bool,
 }
@@ -66,12 +69,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     let (mut level, mut length) = (Level::L1, Duration::from_secs(60));
     let (mut trace, mut json, mut cut) = (false, false, Cut::default());
     let (mut order, mut mutant, mut rungs, mut full, mut out) = (0, 0, None, false, None);
+    let mut jobs = NonZero::<usize>::MIN;
     while let Some(arg) = parser.next()? {
         match arg {
             Long("seeds") => seeds = parser.value()?.parse_with(range)?,
             Long("seed") => seed = Some(parser.value()?.parse()?),
             Long("level") => level = parser.value()?.parse_with(parse_level)?,
             Long("length") => length = parser.value()?.parse_with(seconds)?,
+            Long("jobs") => jobs = parser.value()?.parse()?,
             Long("order") => order = parser.value()?.parse()?,
             Long("mutant") => mutant = parser.value()?.parse()?,
             Long("trace") => trace = true,
@@ -90,8 +95,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         "model" => Ok(Command::Model { full }),
         "capture" => Ok(Command::Capture { out: out.ok_or("capture needs --out")?, seeds }),
         "speed" => Ok(Command::Speed { level, length }),
-        "ladder" => Ok(Command::Ladder { seeds, rungs }),
-        "run" => Ok(Command::Run(Run { seeds, level, length, trace, json })),
+        "ladder" => Ok(Command::Ladder { seeds, rungs, jobs: jobs.get() }),
+        "run" => Ok(Command::Run(Run { seeds, level, length, jobs: jobs.get(), trace, json })),
         "replay" => {
             let seed = seed.ok_or("replay needs --seed")?;
             Ok(Command::Replay { case: Case { seed, level, length, cut, order, mutant }, trace })
@@ -174,5 +179,6 @@ mod tests {
         assert!(error("replay").contains("--seed"));
         assert!(error("run --seeds 5").contains("0..1000"));
         assert!(error("run --level l3").contains("l3"));
+        assert!(error("run --jobs 0").contains("zero"));
     }
 }

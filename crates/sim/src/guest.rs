@@ -11,7 +11,7 @@ use netstream::state::Side;
 use crate::invariant::Invariant;
 use crate::l2::Apps;
 use crate::plan::Level;
-use crate::run::{Case, Outcome, Trace, begin, journal_for, play};
+use crate::run::{Case, Outcome, Trace, begin, journal_for, play_apps};
 use crate::shrink::{Shrunk, shrink_while};
 use crate::stage::Stage;
 
@@ -58,7 +58,7 @@ pub fn run_game(game: &Arc<dyn Game>, case: &Case, trace: Trace) -> Outcome {
     plan.workload.last_numbers = None;
     begin(&plan, 0);
     let apps = Apps::new(plan.clone(), journal_for(trace), Some(game.clone()));
-    play(Stage::new(plan, apps, case.order))
+    play_apps(Stage::new(plan, apps, case.order))
 }
 
 /// Runs seed after seed until one breaks the game, and makes the failure smaller.

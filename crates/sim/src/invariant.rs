@@ -64,6 +64,7 @@ invariants! {
     I33 = "queues never grow over their caps",
     I34 = "the work for a packet is bounded by its size, not by what it says",
     I35 = "clients that misbehave do not slow the others down",
+    I36 = "a World writes at most ten lines of a kind in a second to the log, and never a secret",
     I37 = "nothing that arrives makes us panic",
     I38 = "connections and their entities belong together one to one",
     I39 = "RPCs arrive only in states that allow them, on live connections",
@@ -72,6 +73,7 @@ invariants! {
     I42 = "the same seed gives the same run",
     I43 = "whether a run is right does not depend on who comes first of those who are due at once",
     Game = "what the game itself demands",
+    I45 = "whatever drivers carry it, the same play gives the same events, reasons and reliable messages",
     I46 = "what happens to one driver of a server happens to its own connections only",
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::invariant::Violation;
 use crate::plan::Level;
 use crate::run::{Case, Trace};
+use crate::spread::spread;
 
 /// A well-known bug.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +90,11 @@ pub fn climb(rung: Rung, seeds: Range<u64>) -> Climb {
         })
     });
     Climb { rung, caught }
+}
+
+/// Climbs several rungs on so many threads; `look` sees them in their order.
+pub fn climb_all(rungs: &[Rung], seeds: Range<u64>, jobs: usize, mut look: impl FnMut(Climb)) {
+    spread(rungs.iter(), jobs, |rung| climb(**rung, seeds.clone()), |_, climb| look(climb));
 }
 
 impl fmt::Display for Climb {

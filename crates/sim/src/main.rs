@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod progress;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,9 +15,10 @@ use netstream::state::TRANSITIONS;
 use netstream_sim::model::handshake::{Handshake, Rule};
 use netstream_sim::model::lifecycle::Lifecycle;
 use netstream_sim::model::{Explored, explore};
-use netstream_sim::{Case, LADDER, Level, Outcome, Plan, Report, Trace, capture, climb, shrink};
+use netstream_sim::{Case, LADDER, Level, Outcome, Plan, Report, Trace, capture, climb_all, shrink};
 
 use crate::args::{Command, Run};
+use crate::progress::Progress;
 
 /// How many runs a failure is made smaller with, at most.
 const SHRINK_RUNS: u32 = 200;
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
         },
         Ok(Command::Model { full }) => check_models(full),
         Ok(Command::Speed { level, length }) => measure_speed(level, length),
-        Ok(Command::Ladder { seeds, rungs }) => climb_ladder(seeds, rungs.as_deref()),
+        Ok(Command::Ladder { seeds, rungs, jobs }) => climb_ladder(seeds, rungs.as_deref(), jobs),
         Err(error) => {
             eprintln!("{error}\n\n{}", args::HELP);
             ExitCode::from(2)
@@ -57,17 +59,22 @@ fn run_seeds(run: &Run) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let start = Instant::now();
     let mut report = Report::new(run.level);
-    for seed in run.seeds.clone() {
-        let case = Case::new(seed, run.level, run.length);
-        let outcome = report.run(&case);
-        if outcome.violation.is_some() && !run.json {
+    let mut progress = Progress::new(run.seeds.end.saturating_sub(run.seeds.start));
+    let cases = run.seeds.clone().map(|seed| Case::new(seed, run.level, run.length));
+    report.run_all(cases, run.jobs, |report, case, outcome| {
+        if let Some(violation) = outcome.violation
+            && !run.json
+        {
+            progress.clear();
             if report.failures.len() <= SHOWN {
-                explain(&case, run.trace);
+                explain(case, run.trace);
             } else {
-                println!("seed {seed}: {}", report.failures.last().map_or("", |(_, v)| v.invariant.name()));
+                println!("seed {}: {}", case.seed, violation.invariant.name());
             }
         }
-    }
+        progress.show(report);
+    });
+    progress.clear();
     let elapsed = start.elapsed();
     if run.json {
         println!("{:#}", report.to_json(elapsed));
@@ -83,22 +90,24 @@ fn run_seeds(run: &Run) -> ExitCode {
 /// The least that must be found of all rungs.
 const GRADE: usize = 26;
 
-fn climb_ladder(seeds: Range<u64>, rungs: Option<&[usize]>) -> ExitCode {
+fn climb_ladder(seeds: Range<u64>, rungs: Option<&[usize]>, jobs: usize) -> ExitCode {
     if cfg!(not(feature = "mutants")) {
         eprintln!("there are no bugs in here: build with --features mutants");
         return ExitCode::from(2);
     }
     std::panic::set_hook(Box::new(|_| {}));
     let start = Instant::now();
-    let wanted: Vec<_> =
-        LADDER.iter().filter(|rung| rungs.is_none_or(|rungs| rungs.contains(&usize::from(rung.number)))).collect();
+    let wanted: Vec<_> = LADDER
+        .iter()
+        .filter(|rung| rungs.is_none_or(|rungs| rungs.contains(&usize::from(rung.number))))
+        .copied()
+        .collect();
     println!("rung level seeds by   bug");
     let mut found = Vec::new();
-    for rung in &wanted {
-        let climb = climb(**rung, seeds.clone());
+    climb_all(&wanted, seeds.clone(), jobs, |climb| {
         println!("{climb}");
         found.extend(climb.caught.map(|(seeds, _)| seeds));
-    }
+    });
     found.sort_unstable();
     let median = found.get(found.len() / 2).copied().unwrap_or(0);
     println!(

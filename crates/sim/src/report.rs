@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use crate::invariant::Violation;
 use crate::plan::Level;
-use crate::run::{Case, Outcome, Trace};
+use crate::run::{Case, Outcome};
+use crate::spread::spread;
 use crate::tally::Tally;
-
-/// Every how many seeds one is run twice, to see whether it is the same.
-const TWICE: u64 = 50;
 
 /// Situations that must be reached in at least one of a hundred seeds, by level. Where one is not, the faults are too tame
 /// or the check for it is dead.
@@ -152,12 +150,28 @@ impl Report {
         }
     }
 
-    /// Runs one more case, now and then twice, and takes in what came of it.
+    /// Runs one more case and takes in what came of it.
     pub fn run(&mut self, case: &Case) -> Outcome {
-        let mut outcome = if case.seed.is_multiple_of(TWICE) { case.run_twice() } else { case.run(Trace::Hash) };
-        if case.seed % TWICE == TWICE / 2 && outcome.violation.is_none() {
-            outcome.violation = case.run_permuted().violation;
-        }
+        let outcome = case.judge();
+        self.add(&outcome);
+        outcome
+    }
+
+    /// Runs the seeds on so many threads, and takes in what came of them in their order: the report is the same for any
+    /// number of threads. `look` sees each case once it is taken in.
+    pub fn run_all(
+        &mut self,
+        cases: impl Iterator<Item = Case> + Send,
+        jobs: usize,
+        mut look: impl FnMut(&Self, &Case, Outcome),
+    ) {
+        spread(cases, jobs, Case::judge, |case, outcome| {
+            self.add(&outcome);
+            look(self, &case, outcome);
+        });
+    }
+
+    fn add(&mut self, outcome: &Outcome) {
         self.seeds += 1;
         self.datagrams += outcome.datagrams;
         self.virtual_time += outcome.virtual_time;
@@ -167,7 +181,6 @@ impl Report {
         if let Some(violation) = &outcome.violation {
             self.failures.push((outcome.seed, violation.clone()));
         }
-        outcome
     }
 
     /// What should have been reached and was not, or too seldom. Empty where there were too few seeds to tell.

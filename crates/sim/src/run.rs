@@ -6,11 +6,17 @@ use std::time::Duration;
 use crate::invariant::{Invariant, Violation};
 use crate::journal::Journal;
 use crate::l1::Cores;
-use crate::l2::Apps;
+use crate::l2::{Apps, check_drivers};
 use crate::network::Network;
 use crate::plan::{Cut, Level, Plan};
 use crate::stage::{Cast, Stage};
 use crate::tally::Tally;
+
+/// Every how many seeds one is run twice, to see whether it is the same.
+const TWICE: u64 = 50;
+
+/// Every how many seeds of level 2 one is also played over each driver alone.
+const DRIVERS: u64 = 20;
 
 /// What came of one run.
 #[derive(Clone, Debug)]
@@ -58,7 +64,7 @@ impl Plan {
         begin(&self, 0);
         match self.level {
             Level::L1 => play(Stage::new(self.clone(), Cores::new(self, Journal::silent()), 0)),
-            Level::L2 => play(Stage::new(self.clone(), Apps::new(self, Journal::silent(), None), 0)),
+            Level::L2 => play_apps(Stage::new(self.clone(), Apps::new(self, Journal::silent(), None), 0)),
         }
     }
 }
@@ -108,7 +114,7 @@ impl Case {
                 }
                 play(Stage::new(plan, cores, self.order))
             }
-            Level::L2 => play(Stage::new(plan.clone(), Apps::new(plan, journal, None), self.order)),
+            Level::L2 => play_apps(Stage::new(plan.clone(), Apps::new(plan, journal, None), self.order)),
         };
         #[cfg(feature = "mutants")]
         {
@@ -116,6 +122,27 @@ impl Case {
             netstream::transport::mutants::begin(0, None);
         }
         outcome
+    }
+
+    /// Runs it, and every so many seeds once more in another way that must make no difference.
+    pub fn judge(&self) -> Outcome {
+        let mut outcome = if self.seed.is_multiple_of(TWICE) { self.run_twice() } else { self.run(Trace::Hash) };
+        if self.seed % TWICE == TWICE / 2 && outcome.violation.is_none() {
+            outcome.violation = self.run_permuted().violation;
+        }
+        if self.level == Level::L2 && self.seed % DRIVERS == DRIVERS / 2 && outcome.violation.is_none() {
+            outcome.violation = self.run_over_drivers();
+        }
+        outcome
+    }
+
+    /// Plays what the seed says to play over each driver, all being well, and says what differs (I45).
+    pub fn run_over_drivers(&self) -> Option<Violation> {
+        let plan = Plan::calm(Level::L2, self.length, 1);
+        begin(&plan, self.mutant);
+        let violation = check_drivers(self.seed);
+        begin(&plan, 0);
+        violation
     }
 
     /// Runs it in another order of those who are due at once. What is right must be right then, too.
@@ -156,6 +183,11 @@ pub(crate) fn journal_for(trace: Trace) -> Journal {
         Trace::Last => Journal::tracing(false),
         Trace::Print => Journal::tracing(true),
     }
+}
+
+/// The same, and what the Worlds write to the log is read.
+pub(crate) fn play_apps(stage: Stage<Apps>) -> Outcome {
+    tracing::subscriber::with_default(stage.cast.log(), || play(stage))
 }
 
 pub(crate) fn play<C: Cast>(mut stage: Stage<C>) -> Outcome {

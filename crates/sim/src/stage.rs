@@ -160,7 +160,7 @@ enum Turn {
 /// A run: a plan and those who play.
 pub(crate) struct Stage<C> {
     plan: Plan,
-    cast: C,
+    pub(crate) cast: C,
     now: Mono,
     schedule: BinaryHeap<Reverse<(Mono, u64, Turn)>>,
     ties: Dice,

@@ -79,6 +79,49 @@ fn clients_that_misbehave_do_not_slow_the_others_down() {
 }
 
 #[test]
+fn a_play_gives_the_same_story_over_every_driver() {
+    for seed in 0..4 {
+        assert_eq!(Case::new(seed, Level::L2, SHORT).run_over_drivers(), None, "seed {seed}");
+    }
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn a_driver_that_does_not_tell_of_its_servers_end_gives_another_story() {
+    let found = (0..20).find_map(|seed| Case { mutant: 30, ..Case::new(seed, Level::L2, SHORT) }.run_over_drivers());
+    assert_eq!(found.map(|violation| violation.invariant), Some(netstream_sim::Invariant::I45));
+}
+
+#[test]
+fn a_server_that_loses_everybody_at_once_does_not_flood_the_log() {
+    let mut plan = Plan::calm(Level::L2, Duration::from_secs(12), 24);
+    let gone = |seconds| Fault {
+        effect: Effect::DriverRemoved,
+        start: Mono::ZERO + Duration::from_secs(seconds),
+        length: Duration::from_secs(60),
+        node: Some(0),
+    };
+    // Both of its drivers: one has all the players.
+    plan.faults = vec![gone(6), gone(7)];
+    let outcome = plan.run();
+    assert_eq!(outcome.violation, None);
+    assert_eq!(outcome.sometimes.of("Server: ServerShutdown Local"), 24);
+}
+
+#[test]
+fn a_report_is_the_same_for_any_number_of_threads() {
+    let report = |jobs| {
+        let mut report = Report::new(Level::L1);
+        let mut seeds = Vec::new();
+        let cases = (0..6).map(|seed| Case::new(seed, Level::L1, Duration::from_secs(2)));
+        report.run_all(cases, jobs, |_, case, _| seeds.push(case.seed));
+        assert_eq!(seeds, [0, 1, 2, 3, 4, 5]);
+        (report.hash, report.to_string())
+    };
+    assert_eq!(report(1), report(3));
+}
+
+#[test]
 fn watching_a_run_does_not_change_it() {
     let case = Case::new(11, Level::L1, SHORT);
     let (silent, traced) = (case.run(Trace::Hash), case.run(Trace::Last));
@@ -101,7 +144,7 @@ fn all_kinds_of_faults_are_drawn() {
     for (seed, level) in (0..600).zip([Level::L1, Level::L2].into_iter().cycle()) {
         names.extend(Plan::new(seed, level, SHORT).faults.iter().map(|fault| fault.effect.name()));
     }
-    assert_eq!(names.len(), 42, "{names:?}");
+    assert_eq!(names.len(), 43, "{names:?}");
 }
 
 #[test]

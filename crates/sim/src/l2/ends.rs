@@ -20,6 +20,9 @@ pub(super) struct End {
     pub(super) entity: Entity,
     pub(super) key: ConnectionKey,
     pub(super) state: ConnectionState,
+    /// All of them so far, and why it is over.
+    pub(super) word: Vec<ConnectionState>,
+    pub(super) reason: Option<DisconnectReason>,
     /// Nobody judges what it says.
     pub(super) rogue: bool,
     /// Since when it is on its way out.
@@ -87,6 +90,8 @@ impl Ends {
                 entity: event.connection,
                 key: event.key,
                 state: event.state,
+                word: vec![event.state],
+                reason: None,
                 rogue,
                 ending: None,
                 network_id: None,
@@ -116,6 +121,7 @@ impl Ends {
             record.violate(now, Invariant::I1, format!("end {place}: {} after {}", event.state, end.state));
         }
         end.state = event.state;
+        end.word.push(event.state);
         if event.state.is_ending() {
             end.ending.get_or_insert(now);
         }
@@ -125,6 +131,7 @@ impl Ends {
         }
         if let Some(reason) = &event.reason {
             end.ended = Some(now);
+            end.reason = Some(reason.clone());
             record.sometimes.count(&format!("{:?}: {} {:?}", end.side, reason.code.name(), reason.origin));
             // What the game says has a text of its own; the other codes are the library's.
             let from_game = matches!(reason.code, DisconnectCode::Application(_) | DisconnectCode::Kicked);

@@ -19,6 +19,9 @@ use crate::plan::{Plan, Workload};
 use crate::stage::Mood;
 use crate::traffic;
 
+/// What every player shows for approval. Nobody else is to see it.
+pub(super) const CREDENTIALS: &str = "open, sesame";
+
 /// A client's player.
 pub(super) struct Player {
     index: usize,
@@ -97,8 +100,8 @@ impl Player {
     }
 }
 
-fn join(peer: &mut Peer, endpoint: &str, code: &JoinCode, as_new: bool) {
-    let options = ConnectOptions::new().join_code(code.clone()).credentials(b"please".to_vec());
+pub(super) fn join(peer: &mut Peer, endpoint: &str, code: &JoinCode, as_new: bool) {
+    let options = ConnectOptions::new().join_code(code.clone()).credentials(CREDENTIALS.as_bytes().to_vec());
     let options = if as_new { options.as_new_player() } else { options };
     // Refused while connected; otherwise the events tell what comes of it. In-process it fails while the server is gone.
     let _ = peer.net().connect_with(endpoint, options);
@@ -141,13 +144,7 @@ fn play(
     let due = traffic::due(rates, passed, dice);
     let mut message = Vec::new();
     for _ in 0..due[1] {
-        let end = &mut ends.all[place];
-        end.sent.next(place as u32, 1).write(ends.largest[1], &mut message);
-        let word = Word(message.clone());
-        let sent = peer.app.world_mut().run_system_once(move |mut rpcs: RpcSender<'_, '_>| rpcs.send(entity, &word));
-        if matches!(sent, Ok(Ok(()))) {
-            end.sent.took(1);
-        }
+        say(peer, place, ends);
     }
     for _ in 0..due[0] {
         let end = &mut ends.all[place];
@@ -159,6 +156,17 @@ fn play(
         if sent.is_ok() {
             end.sent.took(0);
         }
+    }
+}
+
+/// Sends the next reliable message of this end.
+pub(super) fn say(peer: &mut Peer, place: usize, ends: &mut Ends) {
+    let (end, mut message) = (&mut ends.all[place], Vec::new());
+    end.sent.next(place as u32, 1).write(ends.largest[1], &mut message);
+    let (entity, word) = (end.entity, Word(message));
+    let sent = peer.app.world_mut().run_system_once(move |mut rpcs: RpcSender<'_, '_>| rpcs.send(entity, &word));
+    if matches!(sent, Ok(Ok(()))) {
+        end.sent.took(1);
     }
 }
 

@@ -1,7 +1,9 @@
 //! Level 2: whole Bevy Apps, real plugin and real drivers, over the simulated network.
 
+mod alike;
 mod ends;
 mod game;
+mod log;
 mod peer;
 mod rogue;
 mod wire;
@@ -19,8 +21,10 @@ use netstream::state::Side;
 use netstream::transport::netcode::JoinCode;
 use netstream::transport::{Mono, SeededRandom};
 
+pub(crate) use self::alike::check_drivers;
 use self::ends::Ends;
-use self::game::Player;
+use self::game::{CREDENTIALS, Player};
+use self::log::LogWatch;
 use self::peer::Peer;
 use self::rogue::Rogue;
 use self::wire::{Access, Wire, lock};
@@ -60,6 +64,7 @@ pub(crate) struct Apps {
     rogues: BTreeMap<usize, Rogue>,
     /// How many Worlds there have been.
     worlds: usize,
+    log: LogWatch,
     dice: Dice,
     /// Somebody's own game.
     guest: Option<Arc<dyn Game>>,
@@ -86,21 +91,39 @@ impl Apps {
             foreign: plan.workload.foreign.map(|client| client as u32),
             removed: Vec::new(),
         };
+        let (code, log) = (JoinCode::random(dice.random()), LogWatch::default());
+        log.add_secret(code.to_text().as_str());
+        log.add_secret(code.to_text().replace('-', ""));
+        log.add_secret(CREDENTIALS);
+        log.add_secret(format!("{:?}", CREDENTIALS.as_bytes()));
         let mut apps = Self {
             wire: Wire::new(Network::new(&plan)),
             hub: IpcHub::new(),
-            code: JoinCode::random(dice.random()),
+            code,
             ends,
             servers: (0..plan.servers).map(|_| ServerWorld::default()).collect(),
             clients: Vec::new(),
             rogues: BTreeMap::new(),
             worlds: 0,
+            log,
             dice,
             guest,
             plan,
         };
         apps.clients = (0..apps.plan.clients).map(|index| Player::new(index, &apps.plan)).collect();
         apps
+    }
+
+    /// Reads what the Worlds write to the log, where it is made the subscriber.
+    pub(crate) fn log(&self) -> LogWatch {
+        self.log.clone()
+    }
+
+    /// I36.
+    fn check_log(&mut self, now: Mono) {
+        if let Some(what) = self.log.take_wrong() {
+            self.ends.record.violate(now, Invariant::I36, what);
+        }
     }
 
     /// A World for `owner`, whose drivers live on the simulated network.
@@ -206,11 +229,13 @@ impl Cast for Apps {
         let Self { servers, plan, dice, ends, .. } = self;
         let ServerWorld { peer: Some(server), clock, last, .. } = &mut servers[index] else { return };
         clock.set(at.local);
+        self.log.set(at.truth, server.world);
         let passed = at.truth.since(*last);
         game::serve(server, passed, mood, &plan.workload, dice, ends);
         server.update(at.truth, ends);
         ends.check_removed(at.truth, server.world);
         *last = at.truth;
+        self.check_log(at.truth);
     }
 
     fn step_client(&mut self, index: usize, at: Moment, mood: Mood) {
@@ -221,9 +246,11 @@ impl Cast for Apps {
             let peer = self.world(Owner::Client(index), &clock, at.truth);
             self.clients[index].peer = Some(peer);
         }
-        let Self { plan, clients, code, ends, .. } = self;
+        let Self { plan, clients, code, ends, log, .. } = self;
+        log.set(at.truth, clients[index].peer.as_ref().map_or(0, |peer| peer.world));
         let endpoint = |dice: &mut Dice| Self::endpoint_for(plan, index, dice);
         clients[index].step(at.truth, mood, &plan.workload, endpoint, code, ends);
+        self.check_log(at.truth);
     }
 
     fn step_rogue(&mut self, place: usize, _: Mischief, rate: f64, now: Mono) -> Option<Mono> {
