@@ -57,34 +57,32 @@ pub(crate) struct SchemaEntry {
 }
 
 /// Everything that must be equal on both ends, in canonical order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Protocol {
     pub(crate) game: GameProtocol,
     entries: Vec<SchemaEntry>,
+    /// Of `entries`, hashed once: every connection asks for it.
+    fingerprint: [u8; 16],
+}
+
+impl Default for Protocol {
+    /// That of a game without message types.
+    fn default() -> Self {
+        Self::new(GameProtocol::default(), Vec::new())
+    }
 }
 
 impl Protocol {
     /// The order of `entries` does not matter.
     pub(crate) fn new(game: GameProtocol, mut entries: Vec<SchemaEntry>) -> Self {
         entries.sort();
-        Self { game, entries }
-    }
-
-    fn fingerprint(&self) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new_derive_key("netstream schema v1");
-        for entry in &self.entries {
-            hasher.update(&(entry.name.len() as u64).to_le_bytes());
-            hasher.update(entry.name.as_bytes());
-            hasher.update(&entry.fingerprint.to_le_bytes());
-        }
-        let mut fingerprint = [0; 16];
-        hasher.finalize_xof().fill(&mut fingerprint);
-        fingerprint
+        let fingerprint = fingerprint(&entries);
+        Self { game, entries, fingerprint }
     }
 
     /// The record that is sent to the peer.
     pub(crate) fn record(&self) -> ProtocolRecord {
-        ProtocolRecord { netstream: NETSTREAM_PROTOCOL, game: self.game.clone(), schema: self.fingerprint() }
+        ProtocolRecord { netstream: NETSTREAM_PROTOCOL, game: self.game.clone(), schema: self.fingerprint }
     }
 
     /// How another protocol of this process differs; `None` if it does not.
@@ -153,6 +151,18 @@ impl Protocol {
         }
         diff
     }
+}
+
+fn fingerprint(entries: &[SchemaEntry]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_derive_key("netstream schema v1");
+    for entry in entries {
+        hasher.update(&(entry.name.len() as u64).to_le_bytes());
+        hasher.update(entry.name.as_bytes());
+        hasher.update(&entry.fingerprint.to_le_bytes());
+    }
+    let mut fingerprint = [0; 16];
+    hasher.finalize_xof().fill(&mut fingerprint);
+    fingerprint
 }
 
 /// The protocol of each driver: what all of them share, and the channels of this one.
