@@ -4,7 +4,6 @@
 //! order of registration.
 
 use std::any::{TypeId, type_name};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::session::SchemaEntry;
@@ -51,12 +50,13 @@ pub(crate) struct TypeTable<V> {
     prefix: &'static str,
     entries: Vec<Entry<V>>,
     frozen: Option<Arc<[V]>>,
-    numbers: HashMap<TypeId, u16>,
+    /// In the order of the types' ids: it is searched for every value that is sent.
+    numbers: Vec<(TypeId, u16)>,
 }
 
 impl<V: Clone> TypeTable<V> {
     pub(crate) fn new(prefix: &'static str) -> Self {
-        Self { prefix, entries: Vec::new(), frozen: None, numbers: HashMap::new() }
+        Self { prefix, entries: Vec::new(), frozen: None, numbers: Vec::new() }
     }
 
     /// Adds `T` with a fingerprint of its shape and of everything else that both ends must agree on.
@@ -82,6 +82,7 @@ impl<V: Clone> TypeTable<V> {
         }
         self.entries.sort_by_key(|entry| entry.name);
         self.numbers = self.entries.iter().zip(0u16..).map(|(entry, number)| (entry.type_id, number)).collect();
+        self.numbers.sort_unstable();
         self.frozen = Some(self.entries.iter().map(|entry| entry.value.clone()).collect());
         let entry = |entry: &Entry<V>| SchemaEntry {
             name: format!("{}{}", self.prefix, entry.name),
@@ -98,7 +99,8 @@ impl<V: Clone> TypeTable<V> {
 
     /// A type's number and what is known of it, once the numbers are fixed.
     pub(crate) fn find<T: 'static>(&self) -> Option<(u16, &V)> {
-        let number = *self.numbers.get(&TypeId::of::<T>())?;
+        let place = self.numbers.binary_search_by_key(&TypeId::of::<T>(), |&(id, _)| id).ok()?;
+        let (_, number) = *self.numbers.get(place)?;
         Some((number, self.frozen.as_ref()?.get(usize::from(number))?))
     }
 }

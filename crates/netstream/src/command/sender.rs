@@ -91,9 +91,8 @@ impl CommandSender<'_, '_> {
 
     /// The same for another tick, up to 32 after the present one. Ticks may be left out; they only go forward.
     pub fn send_for<C: Command>(&mut self, tick: Tick, command: &C) -> Result<(), CommandError> {
-        let name = short_name::<C>();
         let number = self.registry.as_ref().and_then(|registry| Some(registry.0.find::<C>()?.0));
-        let number = usize::from(number.ok_or(CommandError::NotRegistered(name))?);
+        let number = usize::from(number.ok_or_else(|| CommandError::NotRegistered(short_name::<C>()))?);
         let time = self.time.as_ref().ok_or(CommandError::NotSynced)?;
         let mut all = self.connections.iter_mut();
         let in_game = all.find(|(state, ending, _)| ending.judge(**state).is_in_game());
@@ -115,7 +114,8 @@ impl CommandSender<'_, '_> {
             return Err(CommandError::AlreadySent { tick, newest });
         }
         let mut bytes = history.spare();
-        postcard::serialize_with_flavor(command, Append(&mut bytes)).map_err(|_| CommandError::NotSerialised(name))?;
+        postcard::serialize_with_flavor(command, Append(&mut bytes))
+            .map_err(|_| CommandError::NotSerialised(short_name::<C>()))?;
         if bytes.len() > MAX_COMMAND {
             return Err(CommandError::TooLarge { size: bytes.len() });
         }

@@ -172,13 +172,12 @@ impl SnapshotSender<'_, '_> {
     /// Those of one second's ticks are in hand for each client, spent while it is heard of, and one more comes with each
     /// second. [`SnapshotAcks::passed_over`] counts.
     pub fn send<T: Snapshot>(&mut self, connection: Entity, snapshot: &T) -> Result<usize, SnapshotError> {
-        let name = short_name::<T>();
         let found = self.registry.as_ref().and_then(|registry| registry.0.find::<T>());
-        let (number, entry) = found.ok_or(SnapshotError::NotRegistered(name))?;
+        let (number, entry) = found.ok_or_else(|| SnapshotError::NotRegistered(short_name::<T>()))?;
         let with_baselines = entry.delta.then_some(usize::from(number));
         self.scratch.0.clear();
         postcard::serialize_with_flavor(snapshot, Append(&mut self.scratch.0))
-            .map_err(|_| SnapshotError::NotSerialised(name))?;
+            .map_err(|_| SnapshotError::NotSerialised(short_name::<T>()))?;
         self.put(connection, u32::from(number) + 1, with_baselines)
     }
 
