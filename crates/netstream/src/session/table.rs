@@ -15,22 +15,42 @@ use crate::{ConnectionState, NetworkId};
 /// Where a connection lies in the table; valid until it is removed.
 pub(crate) type Slot = usize;
 
-/// What the session knows of one connection.
+/// What the session knows of one connection. What every message looks at stands first, side by side: with a thousand
+/// connections each line of it that is not in the cache counts.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Connection {
-    pub(crate) entity: Entity,
     pub(crate) key: ConnectionKey,
+    pub(crate) entity: Entity,
     pub(crate) state: ConnectionState,
+    /// Whether it is on the list of those whose queues have something for the entity.
+    pub(crate) touched: bool,
+    /// The application has put the in-game mark, perhaps before Connected was reached.
+    pub(crate) in_game: bool,
+    /// The application approved it, perhaps before Approval was reached.
+    pub(crate) approved: bool,
+    /// The id is the one that the player had before.
+    pub(crate) resumed: bool,
+    /// Of `out_of_game_since` it was warned.
+    pub(crate) warned: bool,
+    /// Since when the peer sends as if in the game and this side is not.
+    pub(crate) out_of_game_since: Option<Mono>,
+    /// Commands (server) or snapshots (client): received and not yet on the entity.
+    pub(crate) data: MessageQueue,
+    /// Packets of the peer's ticks: received and not yet on the entity.
+    pub(crate) stream: MessageQueue,
+    /// Received and not yet on the entity.
+    pub(crate) rpcs: MessageQueue,
+    /// Set where the two ends have different types and may have.
+    pub(crate) numbers: Option<Box<Numbers>>,
+    /// Client: RPCs that overtook the server's acceptance on another channel; they count from then on.
+    pub(crate) held: MessageQueue,
     /// What the entity knows of its end.
     pub(crate) ending: Ending,
     pub(crate) network_id: Option<NetworkId>,
     /// Why we are ending it; what the event will say unless the peer says otherwise first.
     pub(crate) reason: Option<DisconnectReason>,
     pub(crate) deadline: Option<Mono>,
-    /// The application approved it, perhaps before Approval was reached.
-    pub(crate) approved: bool,
-    /// The application has put the in-game mark, perhaps before Connected was reached.
-    pub(crate) in_game: bool,
     /// What the peer sent before it was Connected.
     pub(crate) early_messages: u32,
     pub(crate) early_bytes: u32,
@@ -43,28 +63,11 @@ pub(crate) struct Connection {
     pub(crate) credentials: Vec<u8>,
     /// Client: sent with the protocol record. Server: what came with it.
     pub(crate) ticket: Option<ResumeTicket>,
-    /// The id is the one that the player had before.
-    pub(crate) resumed: bool,
-    /// Set where the two ends have different types and may have.
-    pub(crate) numbers: Option<Box<Numbers>>,
     /// The peer's record, if it differs from ours and its list is still awaited.
     pub(crate) differing: Option<ProtocolRecord>,
     pub(crate) mismatch: Option<SharedDiff>,
-    /// Received and not yet on the entity.
-    pub(crate) rpcs: MessageQueue,
-    /// Commands (server) or snapshots (client): received and not yet on the entity.
-    pub(crate) data: MessageQueue,
-    /// Packets of the peer's ticks: received and not yet on the entity.
-    pub(crate) stream: MessageQueue,
-    /// Client: RPCs that overtook the server's acceptance on another channel; they count from then on.
-    pub(crate) held: MessageQueue,
     /// What its driver said of it at last.
     pub(crate) last_stats: ConnectionStats,
-    /// Whether it is on the list of those whose queues have something for the entity.
-    pub(crate) touched: bool,
-    /// Since when the peer sends as if in the game and this side is not.
-    pub(crate) out_of_game_since: Option<Mono>,
-    pub(crate) warned: bool,
 }
 
 /// A slab with two indexes.
