@@ -279,14 +279,8 @@ impl Plugin for NetworkStreamPlugin {
                     .run_if(resource_exists::<NetworkStreamDriver>),
             )
             .configure_sets(PostUpdate, NetworkStreamSystems::Send.run_if(resource_exists::<NetworkStreamDriver>))
-            .add_systems(
-                PreUpdate,
-                (systems::receive, systems::deliver, systems::answer).chain().in_set(NetworkStreamSystems::Receive),
-            )
-            .add_systems(
-                PostUpdate,
-                (rpc::send_rpcs, systems::send, reconnect).chain().in_set(NetworkStreamSystems::Send),
-            );
+            .add_systems(PreUpdate, systems::receive.in_set(NetworkStreamSystems::Receive))
+            .add_systems(PostUpdate, (systems::send, reconnect).chain().in_set(NetworkStreamSystems::Send));
         if let Some(rate) = self.tick_rate {
             app.insert_resource(NetworkTime::new(rate));
         }

@@ -3,8 +3,9 @@
 //! User code runs only between them, or as observers of the events that [`settle`] raises while nothing is borrowed;
 //! never while a driver is being drained.
 
+use bevy_ecs::bundle::Bundle;
 use bevy_ecs::entity::Entity;
-use bevy_ecs::system::{Query, ResMut};
+use bevy_ecs::system::{Query, ResMut, SystemState};
 use bevy_ecs::world::World;
 use netstream_driver::transport::ChannelId;
 use netstream_driver::transport::mutants::mutant;
@@ -15,35 +16,44 @@ use crate::connection::{
 };
 use crate::log::Line;
 use crate::queue::MessageQueue;
-use crate::rpc::{self, HeldRpcs, RpcRegistry};
+use crate::rpc::{self, HeldRpcs, RpcRegistry, Unsent, send_rpcs};
 use crate::session::Protocol;
 use crate::session::core::Change;
 use crate::session::incoming::trim;
-use crate::state::Side;
+use crate::state::{Side, first_state};
 use crate::stream::{self, IncomingStream};
 use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkStreamDriver};
 
 /// Entities that a client keeps ready for its next connect calls.
 const RESERVED: usize = 2;
 
-/// NetworkStreamReceiveSystem: drains the drivers, then raises what happened.
-pub(crate) fn receive(world: &mut World) {
+/// The buffers of entities that what arrived is moved to.
+type Buffers<'w, 's> = (
+    Query<'w, 's, &'static mut IncomingRpcBuffer>,
+    Query<'w, 's, &'static mut IncomingCommandBuffer>,
+    Query<'w, 's, &'static mut IncomingSnapshotBuffer>,
+    Query<'w, 's, &'static mut IncomingStream>,
+);
+
+/// NetworkStreamReceiveSystem: drains the drivers, raises what happened, moves what arrived to the entities' buffers, and
+/// lets leave what is to be answered, also by observers of these events.
+pub(crate) fn receive(
+    world: &mut World,
+    buffers: &mut SystemState<(ResMut<'_, NetworkStreamDriver>, Buffers<'_, '_>)>,
+) {
     freeze(world);
     let mut net = world.resource_mut::<NetworkStreamDriver>();
     net.events.clear();
     net.session.receive();
     settle(world);
+    if let Ok((mut net, buffers)) = buffers.get_mut(world) {
+        deliver(&mut net, buffers);
+        net.session.flush();
+    }
 }
 
 /// Moves what arrived from the session to the entities' buffers.
-pub(crate) fn deliver(
-    mut net: ResMut<'_, NetworkStreamDriver>,
-    mut rpcs: Query<'_, '_, &mut IncomingRpcBuffer>,
-    mut commands: Query<'_, '_, &mut IncomingCommandBuffer>,
-    mut snapshots: Query<'_, '_, &mut IncomingSnapshotBuffer>,
-    mut streams: Query<'_, '_, &mut IncomingStream>,
-) {
-    let net = &mut *net;
+fn deliver(net: &mut NetworkStreamDriver, (mut rpcs, mut commands, mut snapshots, mut streams): Buffers<'_, '_>) {
     let core = &mut net.session.core;
     let mut touched = std::mem::take(&mut core.touched);
     for slot in touched.drain(..) {
@@ -77,14 +87,12 @@ pub(crate) fn deliver(
     core.touched = touched;
 }
 
-/// Lets leave what observers of this update's events asked for.
-pub(crate) fn answer(mut net: ResMut<'_, NetworkStreamDriver>) {
-    net.session.flush();
-}
-
-/// NetworkStreamSendSystem: raises what the application's calls changed, lets everything leave, and lets the entities
-/// of ended connections go.
-pub(crate) fn send(world: &mut World) {
+/// NetworkStreamSendSystem: hands RPCs to the drivers, raises what the application's calls changed, lets everything leave,
+/// and lets the entities of ended connections go.
+pub(crate) fn send(world: &mut World, unsent: &mut SystemState<Unsent<'_, '_>>) {
+    if let Ok(unsent) = unsent.get_mut(world) {
+        send_rpcs(unsent);
+    }
     settle(world);
     world.resource_mut::<NetworkStreamDriver>().session.close_and_flush();
     // A driver may answer at once, e.g. that a connection which never was established is closed.
@@ -104,36 +112,28 @@ fn settle(world: &mut World) {
         let mut net = world.resource_mut::<NetworkStreamDriver>();
         let Some(change) = net.session.core.changes.pop_front() else { break };
         match change {
-            Change::Born { entity, key, identity, reserved } => {
-                let side = net.session.core.side;
+            Change::Born { slot, identity, reserved } => {
+                let core = &net.session.core;
+                let Some(connection) = core.connections.get(slot) else { continue };
+                let (entity, key) = (connection.entity, connection.key);
                 let max_message = net.session.store.get(key.driver).map_or(0, |d| d.max_message(ChannelId::RELIABLE));
-                let max_bytes = net.session.core.limits.outgoing_rpc_bytes;
-                let held = HeldRpcs::new(net.session.core.limits.held_rpcs);
-                let thin = net.session.core.thin;
-                let connections = &net.session.core.connections;
-                let slot = connections.of_entity(entity);
-                let ending = slot.and_then(|slot| Some(connections.get(slot)?.ending.clone())).unwrap_or_default();
-                if !reserved && world.spawn_empty_at(entity).is_err() {
-                    continue;
-                }
-                let Ok(mut entity_mut) = world.get_entity_mut(entity) else {
-                    // Despawned between the connect call and now.
-                    world.resource_mut::<NetworkStreamDriver>().entity_removed(entity);
-                    continue;
-                };
-                entity_mut.insert((
+                let max_bytes = core.limits.outgoing_rpc_bytes;
+                let held = HeldRpcs::new(core.limits.held_rpcs);
+                let base = (
                     NetworkStreamConnection { key },
-                    ending,
+                    connection.ending.clone(),
+                    first_state(core.side).0,
                     OutgoingRpcBuffer { max_message, max_bytes, held, ..Default::default() },
                     IncomingRpcBuffer::default(),
-                ));
-                match side {
-                    Side::Server => _ = entity_mut.insert(IncomingCommandBuffer::default()),
-                    Side::Client if thin => {}
-                    Side::Client => _ = entity_mut.insert(IncomingSnapshotBuffer::default()),
-                }
-                if let Some(identity) = identity {
-                    entity_mut.insert(ConnectionIdentity(*identity));
+                );
+                match (core.side, identity) {
+                    (Side::Server, Some(identity)) => {
+                        let identity = ConnectionIdentity(*identity);
+                        put(world, entity, reserved, (base, IncomingCommandBuffer::default(), identity));
+                    }
+                    (Side::Server, None) => put(world, entity, reserved, (base, IncomingCommandBuffer::default())),
+                    (Side::Client, _) if core.thin => put(world, entity, reserved, base),
+                    (Side::Client, _) => put(world, entity, reserved, (base, IncomingSnapshotBuffer::default())),
                 }
             }
             Change::Credentials { entity, bytes } => {
@@ -163,6 +163,18 @@ fn settle(world: &mut World) {
     world.write_message_batch(events);
 }
 
+/// Gives an entity all that makes it a connection in one go: each further insert would move what it has already.
+fn put(world: &mut World, entity: Entity, exists: bool, bundle: impl Bundle) {
+    if !exists {
+        let _ = world.spawn_at(entity, bundle);
+    } else if let Ok(mut entity) = world.get_entity_mut(entity) {
+        entity.insert(bundle);
+    } else {
+        // Despawned between the connect call and now.
+        world.resource_mut::<NetworkStreamDriver>().entity_removed(entity);
+    }
+}
+
 /// A known bug, for the simulator: the component tells of the end before the event does.
 fn show_early(world: &mut World, event: &ConnectionEvent) -> bool {
     let Some(mut state) = world.get_mut::<ConnectionState>(event.connection) else { return false };
@@ -172,14 +184,12 @@ fn show_early(world: &mut World, event: &ConnectionEvent) -> bool {
 fn raise(world: &mut World, event: ConnectionEvent) {
     log(world, &event);
     if let Ok(mut entity) = world.get_entity_mut(event.connection) {
-        entity.insert(event.state);
-        if event.state == ConnectionState::Accepted
-            && let Some(id) = event.network_id
-        {
-            entity.insert(id);
-            if event.reconnected {
-                entity.insert(NetworkStreamIsReconnected);
+        match event.network_id {
+            Some(id) if event.state == ConnectionState::Accepted && event.reconnected => {
+                entity.insert((event.state, id, NetworkStreamIsReconnected));
             }
+            Some(id) if event.state == ConnectionState::Accepted => _ = entity.insert((event.state, id)),
+            _ => _ = entity.insert(event.state),
         }
     }
     rpc::release(world, event.connection, event.state);

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use bevy_ecs::change_detection::{DetectChanges, DetectChangesMut, Mut};
 use bevy_ecs::entity::Entity;
 use bevy_ecs::message::Message;
 use bevy_ecs::observer::On;
-use bevy_ecs::system::{Commands, Query, ResMut};
+use bevy_ecs::system::{Commands, Local, Query, ResMut, SystemState};
 use bevy_ecs::world::World;
 use netstream_driver::transport::Mono;
 
@@ -208,27 +209,42 @@ pub(crate) fn handle_reply(world: &mut World, connection: Entity, reply: &[u8]) 
     good
 }
 
-/// Ends calls whose time is over.
-pub(crate) fn expire(
-    mut net: ResMut<'_, NetworkStreamDriver>,
-    mut buffers: Query<'_, '_, (Entity, &mut OutgoingRpcBuffer)>,
-    mut commands: Commands<'_, '_>,
-) {
-    let mut now = None;
-    for (connection, mut buffer) in &mut buffers {
-        if buffer.calls.pending.is_empty() {
-            continue;
+/// What [`expire`] works on, and which connections have calls.
+pub(crate) type Calling<'w, 's> =
+    (ResMut<'w, NetworkStreamDriver>, Query<'w, 's, (Entity, Mut<'static, OutgoingRpcBuffer>)>, Local<'s, Vec<Entity>>);
+
+/// Ends calls whose time is over. Looks only at connections that have calls.
+pub(crate) fn expire(world: &mut World, state: &mut SystemState<Calling<'_, '_>>) {
+    let Ok((mut net, mut buffers, mut calling)) = state.get_mut(world) else { return };
+    for (connection, buffer) in &mut buffers {
+        // Who makes a call changes the buffer.
+        if buffer.is_changed()
+            && !buffer.calls.pending.is_empty()
+            && let Err(place) = calling.binary_search(&connection)
+        {
+            calling.insert(place, connection);
         }
-        let now = *now.get_or_insert_with(|| net.now().mono);
-        buffer.calls.pending.retain_mut(|pending| {
+    }
+    if calling.is_empty() {
+        return;
+    }
+    let now = net.now().mono;
+    let mut over = Vec::new();
+    calling.retain(|&connection| {
+        let Ok((_, mut buffer)) = buffers.get_mut(connection) else { return false };
+        let calls = &mut buffer.bypass_change_detection().calls;
+        calls.pending.retain_mut(|pending| {
             let Some(timeout) = pending.timeout else { return true };
             let deadline = *pending.deadline.get_or_insert(now + timeout);
             if now >= deadline {
-                let (finish, call) = (pending.finish, pending.call);
-                commands.queue(move |world: &mut World| _ = finish(world, connection, call, End::TimedOut));
+                over.push((connection, pending.call, pending.finish));
             }
             now < deadline
         });
+        !calls.pending.is_empty()
+    });
+    for (connection, call, finish) in over {
+        finish(world, connection, call, End::TimedOut);
     }
 }
 

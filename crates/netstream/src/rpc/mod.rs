@@ -47,7 +47,7 @@ pub use received::{ReceivedRpc, RpcPayload};
 pub use registry::{Rpc, RpcAppExt};
 pub(crate) use registry::{RpcPolicy, RpcRegistry};
 pub use sender::RpcSender;
-pub(crate) use sender::{Append, send_rpcs};
+pub(crate) use sender::{Append, Unsent, send_rpcs};
 
 use crate::{NetworkStreamConnection, NetworkStreamDriver, NetworkStreamSystems, OutgoingRpcBuffer};
 
@@ -57,10 +57,7 @@ pub(crate) fn build(app: &mut App) {
         .add_message::<RpcReceipt>()
         .add_observer(calls::ended)
         .add_observer(born)
-        .add_systems(
-            PreUpdate,
-            (dispatch::dispatch_rpcs, calls::expire, dispatch::warn_unread).chain().in_set(NetworkStreamSystems::Rpc),
-        );
+        .add_systems(PreUpdate, dispatch::receive_rpcs.in_set(NetworkStreamSystems::Rpc));
 }
 
 /// A connection learns what its driver's channels take.

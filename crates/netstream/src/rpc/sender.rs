@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::time::Duration;
 
+use bevy_ecs::change_detection::{DetectChanges, DetectChangesMut, Mut};
 use bevy_ecs::entity::Entity;
-use bevy_ecs::system::{Query, Res, ResMut, SystemParam};
-use netstream_driver::SendError;
-use netstream_driver::transport::ChannelId;
+use bevy_ecs::system::{Local, Query, Res, ResMut, SystemParam};
+use netstream_driver::transport::{ChannelId, ConnectionId, Now};
+use netstream_driver::{ConnectionKey, NetworkDriver, SendError};
 use postcard::ser_flavors::Flavor;
 
 use super::calls::{CallId, finish_receipt, write_answer};
@@ -18,6 +19,7 @@ use crate::errors::NetworkSendError;
 use crate::log::Line;
 use crate::queue::MessageQueue;
 use crate::session::control::MessageKind;
+use crate::session::core::Core;
 use crate::session::wire::{write_id, write_varint};
 use crate::state::Side;
 use crate::types::short_name;
@@ -43,10 +45,10 @@ type Outgoing = (Entity, &'static ConnectionState, &'static Ending, &'static mut
 impl RpcSender<'_, '_> {
     /// Sends to one connection. After an error nothing was queued, and everything queued before is unaffected.
     pub fn send<T: Rpc>(&mut self, connection: Entity, rpc: &T) -> Result<(), NetworkSendError> {
-        self.known(connection)?;
+        let (state, buffer) = outgoing(&mut self.connections, connection)?;
         let (number, entry) = plain::<T>(&self.registry)?;
-        let (buffer, when) = ready(&mut self.connections, connection, entry, entry.options.held)?;
-        enqueue(buffer, (number, entry), self.map.as_deref(), connection, None, when, rpc)
+        let when = check(state, entry, entry.options.held)?;
+        enqueue(buffer.into_inner(), (number, entry), self.map.as_deref(), connection, None, when, rpc)
     }
 
     /// Sends to one connection, if need be later: what comes too early waits until the connection is Connected (of a type
@@ -58,10 +60,10 @@ impl RpcSender<'_, '_> {
     /// Who wants to hear of each sends it with a receipt, as a type that is
     /// [held](crate::RpcOptions::held_until_connected).
     pub fn send_when_connected<T: Rpc>(&mut self, connection: Entity, rpc: &T) -> Result<(), NetworkSendError> {
-        self.known(connection)?;
+        let (state, buffer) = outgoing(&mut self.connections, connection)?;
         let (number, entry) = plain::<T>(&self.registry)?;
-        let (buffer, when) = ready(&mut self.connections, connection, entry, true)?;
-        enqueue(buffer, (number, entry), self.map.as_deref(), connection, None, when, rpc)
+        let when = check(state, entry, true)?;
+        enqueue(buffer.into_inner(), (number, entry), self.map.as_deref(), connection, None, when, rpc)
     }
 
     /// Sends to every connection that may take it now, and says how many these are. A connection whose buffer is full
@@ -85,7 +87,9 @@ impl RpcSender<'_, '_> {
         let (number, entry) = plain::<T>(&self.registry)?;
         let mut sent = 0;
         for connection in connections {
-            let Ok((buffer, when)) = ready(&mut self.connections, connection, entry, false) else { continue };
+            let Ok((state, buffer)) = outgoing(&mut self.connections, connection) else { continue };
+            let Ok(when) = check(state, entry, false) else { continue };
+            let buffer = buffer.into_inner();
             sent += count(enqueue(buffer, (number, entry), self.map.as_deref(), connection, None, when, rpc))?;
         }
         Ok(sent)
@@ -113,9 +117,9 @@ impl RpcSender<'_, '_> {
     /// Sends to one connection and wants to know what becomes of it: an [`RpcReceipt`](crate::RpcReceipt) with the same
     /// [`CallId`] follows.
     pub fn send_with_receipt<T: Rpc>(&mut self, connection: Entity, rpc: &T) -> Result<CallId, NetworkSendError> {
-        self.known(connection)?;
+        let (state, buffer) = outgoing(&mut self.connections, connection)?;
         let (number, entry) = plain::<T>(&self.registry)?;
-        let (buffer, when) = ready(&mut self.connections, connection, entry, entry.options.held)?;
+        let (buffer, when) = (buffer.into_inner(), check(state, entry, entry.options.held)?);
         let call = next_call(buffer)?;
         enqueue(buffer, (number, entry), self.map.as_deref(), connection, Some(call), when, rpc)?;
         // The time of one that is held begins when it leaves.
@@ -131,10 +135,10 @@ impl RpcSender<'_, '_> {
         request: &Q,
         timeout: Duration,
     ) -> Result<CallId, NetworkSendError> {
-        self.known(connection)?;
+        let (state, buffer) = outgoing(&mut self.connections, connection)?;
         let (number, entry) = find::<Q>(&self.registry)?;
         let finish = entry.finish.ok_or(NetworkSendError::NotARequest(entry.name))?;
-        let (buffer, when) = ready(&mut self.connections, connection, entry, entry.options.held)?;
+        let (buffer, when) = (buffer.into_inner(), check(state, entry, entry.options.held)?);
         let call = next_call(buffer)?;
         enqueue(buffer, (number, entry), self.map.as_deref(), connection, Some(call), when, request)?;
         Ok(buffer.calls.add(Some(timeout), finish))
@@ -147,10 +151,7 @@ impl RpcSender<'_, '_> {
         answer: &A,
     ) -> Result<(), NetworkSendError> {
         let connection = request.connection;
-        let Ok((_, &state, ending, buffer)) = self.connections.get_mut(connection) else {
-            return Err(NetworkSendError::Unknown(connection));
-        };
-        let state = ending.judge(state);
+        let (state, buffer) = outgoing(&mut self.connections, connection)?;
         if state.is_ending() {
             return Err(NetworkSendError::NotReady(state));
         }
@@ -164,16 +165,22 @@ impl RpcSender<'_, '_> {
         })?;
         refuse_if_too_much(&mut buffer.queue, size, limit, waiting, buffer.max_bytes)
     }
+}
 
-    /// What is wrong with the connection comes before what is wrong with the type, whose number may not be fixed yet.
-    fn known(&self, connection: Entity) -> Result<(), NetworkSendError> {
-        let known = self.connections.contains(connection);
-        known.then_some(()).ok_or(NetworkSendError::Unknown(connection))
-    }
+/// The state that counts for sending, and what is to be sent. What is wrong with the connection comes before what is wrong
+/// with the type, whose number may not be fixed yet.
+fn outgoing<'a>(
+    connections: &'a mut Query<'_, '_, Outgoing>,
+    connection: Entity,
+) -> Result<(ConnectionState, Mut<'a, OutgoingRpcBuffer>), NetworkSendError> {
+    let Ok((_, &state, ending, buffer)) = connections.get_mut(connection) else {
+        return Err(NetworkSendError::Unknown(connection));
+    };
+    Ok((ending.judge(state), buffer))
 }
 
 fn find<T: Rpc>(registry: &RpcRegistry) -> Result<(u16, &RpcEntry), NetworkSendError> {
-    let found = registry.types.find::<T>().ok_or(NetworkSendError::NotRegistered(short_name::<T>()))?;
+    let found = registry.types.find::<T>().ok_or_else(|| NetworkSendError::NotRegistered(short_name::<T>()))?;
     if !found.1.options.direction.allows(registry.side) {
         let side = match registry.side {
             Side::Server => "server",
@@ -208,19 +215,6 @@ fn check(state: ConnectionState, entry: &RpcEntry, hold: bool) -> Result<When, N
         _ if hold && !state.is_ending() => Ok(When::Held),
         _ => Err(NetworkSendError::NotReady(state)),
     }
-}
-
-fn ready<'a>(
-    connections: &'a mut Query<'_, '_, Outgoing>,
-    connection: Entity,
-    entry: &RpcEntry,
-    hold: bool,
-) -> Result<(&'a mut OutgoingRpcBuffer, When), NetworkSendError> {
-    let Ok((_, &state, ending, buffer)) = connections.get_mut(connection) else {
-        return Err(NetworkSendError::Unknown(connection));
-    };
-    let when = check(ending.judge(state), entry, hold)?;
-    Ok((buffer.into_inner(), when))
 }
 
 fn next_call(buffer: &OutgoingRpcBuffer) -> Result<CallId, NetworkSendError> {
@@ -309,39 +303,65 @@ fn refuse_if_too_much(
     Err(refused)
 }
 
-/// Hands queued RPCs to the drivers, as far as these take them; the rest waits for the next time.
-pub(crate) fn send_rpcs(
-    mut net: ResMut<'_, NetworkStreamDriver>,
-    mut buffers: Query<'_, '_, (&NetworkStreamConnection, &mut OutgoingRpcBuffer)>,
-) {
+/// What [`send_rpcs`] works on, and of whom something was left the last time.
+pub(crate) type Unsent<'w, 's> = (
+    ResMut<'w, NetworkStreamDriver>,
+    Query<'w, 's, (Entity, &'static NetworkStreamConnection, Mut<'static, OutgoingRpcBuffer>)>,
+    Local<'s, Vec<Entity>>,
+);
+
+/// Hands queued RPCs to the drivers, as far as these take them; the rest waits for the next time. Looks only at buffers
+/// that were changed since the last time, and at those of which something was left.
+pub(crate) fn send_rpcs((mut net, mut buffers, mut left): Unsent<'_, '_>) {
+    let session = &mut net.session;
     let mut now = None;
-    for (connection, mut buffer) in &mut buffers {
-        if buffer.is_empty() {
-            continue;
-        }
-        let session = &mut net.session;
+    let mut send = |key: ConnectionKey, mut buffer: Mut<'_, OutgoingRpcBuffer>| {
+        let buffer = buffer.bypass_change_detection();
         let now = *now.get_or_insert_with(|| session.now());
-        let key = connection.key();
-        let Some(driver) = session.store.get_mut(key.driver) else { continue };
-        let OutgoingRpcBuffer { queue, lanes, .. } = &mut *buffer;
-        let lanes = lanes.iter_mut().map(|RpcLane { channel, queue, .. }| (*channel, queue));
-        for (channel, queue) in std::iter::once((ChannelId::RELIABLE, queue)).chain(lanes) {
-            while let Some(message) = queue.front() {
-                match driver.send(now, key.connection, channel, message) {
-                    Ok(()) => queue.pop_front(),
-                    Err(SendError::QueueFull) => break,
-                    // The connection is over; its event says so.
-                    Err(SendError::NotConnected | SendError::NotReady) => queue.clear(),
-                    Err(error) => {
-                        if session.core.may_log(Line::Misused) {
-                            tracing::warn!("an RPC on channel {} was not sent: {error}", channel.0);
-                        }
-                        queue.pop_front();
+        let Some(driver) = session.store.get_mut(key.driver) else { return false };
+        hand_over(driver, &mut session.core, now, key.connection, buffer)
+    };
+    left.retain(|&entity| buffers.get_mut(entity).is_ok_and(|(_, connection, buffer)| send(connection.key(), buffer)));
+    for (entity, connection, buffer) in &mut buffers {
+        if buffer.is_changed() && !buffer.is_empty() && send(connection.key(), buffer) {
+            left.push(entity);
+        }
+    }
+    left.sort_unstable();
+    left.dedup();
+}
+
+/// Whether something is left that the driver does not take now.
+fn hand_over(
+    driver: &mut dyn NetworkDriver,
+    core: &mut Core,
+    now: Now,
+    id: ConnectionId,
+    buffer: &mut OutgoingRpcBuffer,
+) -> bool {
+    let OutgoingRpcBuffer { queue, lanes, .. } = buffer;
+    let lanes = lanes.iter_mut().map(|RpcLane { channel, queue, .. }| (*channel, queue));
+    let mut left = false;
+    for (channel, queue) in std::iter::once((ChannelId::RELIABLE, queue)).chain(lanes) {
+        while let Some(message) = queue.front() {
+            match driver.send(now, id, channel, message) {
+                Ok(()) => queue.pop_front(),
+                Err(SendError::QueueFull) => {
+                    left = true;
+                    break;
+                }
+                // The connection is over; its event says so.
+                Err(SendError::NotConnected | SendError::NotReady) => queue.clear(),
+                Err(error) => {
+                    if core.may_log(Line::Misused) {
+                        tracing::warn!("an RPC on channel {} was not sent: {error}", channel.0);
                     }
+                    queue.pop_front();
                 }
             }
         }
     }
+    left
 }
 
 /// Lets postcard write to the end of a vector.

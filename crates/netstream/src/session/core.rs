@@ -44,7 +44,7 @@ pub(crate) struct Close {
 #[derive(Debug)]
 pub(crate) enum Change {
     /// A connection exists: its entity gets the components of a connection. `reserved` entities exist already.
-    Born { entity: Entity, key: ConnectionKey, identity: Option<Box<Identity>>, reserved: bool },
+    Born { slot: Slot, identity: Option<Box<Identity>>, reserved: bool },
     /// The client's credentials have arrived.
     Credentials { entity: Entity, bytes: Vec<u8> },
     /// The peer has not all of our RPC types: for each of our numbers, whether it lacks the type.
@@ -319,9 +319,8 @@ impl Core {
     pub(super) fn add(&mut self, mut connection: Connection, identity: Option<Box<Identity>>, reserved: bool) {
         let (state, effects) = first_state(self.side);
         connection.state = state;
-        let Connection { entity, key, .. } = connection;
         let slot = self.connections.insert(connection);
-        self.changes.push_back(Change::Born { entity, key, identity, reserved });
+        self.changes.push_back(Change::Born { slot, identity, reserved });
         self.enter(slot, effects);
     }
 

@@ -84,7 +84,8 @@ impl Session {
         now
     }
 
-    /// Takes in what the drivers have, lets deadlines act and answers at once.
+    /// Takes in what the drivers have, lets deadlines act and gives the drivers the answers, which leave with the next
+    /// [`flush`](Self::flush).
     pub(crate) fn receive(&mut self) {
         let before = self.core.last_now();
         let now = self.now();
@@ -99,7 +100,7 @@ impl Session {
         self.core.tick();
         self.tick_drains(now);
         self.sweep();
-        self.flush();
+        self.hand_out(now);
     }
 
     fn keep_stats(&mut self, of: impl Fn(DriverId) -> bool) {
@@ -138,6 +139,12 @@ impl Session {
     /// application queued for them before comes first.
     pub(crate) fn flush(&mut self) {
         let now = self.now();
+        self.hand_out(now);
+        self.store.flush(now);
+    }
+
+    /// Gives control messages to the drivers.
+    fn hand_out(&mut self, now: Now) {
         let Self { core, store, .. } = self;
         core.take_sends(|key, message| {
             if let Err(error) = store.send(now, key, ChannelId::RELIABLE, message) {
@@ -145,13 +152,12 @@ impl Session {
                 tracing::debug!("control message for {key:?} not sent: {error}");
             }
         });
-        store.flush(now);
     }
 
     /// Ends the connections that shall end, and lets everything leave.
     pub(crate) fn close_and_flush(&mut self) {
         self.flush();
-        let now = self.now();
+        let now = self.core.last_now();
         let mut any = false;
         for close in self.core.take_closes() {
             self.store.disconnect(now, close.key, &close.reason, close.linger);
