@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use netstream::transport::channel::SendError;
-use netstream::transport::netcode::MAX_DATAGRAM_OUT;
+use netstream::transport::netcode::LARGEST_DATAGRAM;
 use netstream::transport::netcode::client::Credentials;
 use netstream::transport::{ChannelId, Client, ConnectionId, DisconnectCode, DisconnectReason, Mono};
 
@@ -278,7 +278,7 @@ impl ClientNode {
 
     fn transmit(&mut self, at: Moment, workload: &Workload, network: &mut Network, ledger: &mut Ledger) {
         let (Moment { truth: now, local }, index) = (at, self.index);
-        self.buf.resize(MAX_DATAGRAM_OUT, 0);
+        self.buf.resize(LARGEST_DATAGRAM, 0);
         for Session { core, port, numbers, last_to, .. } in &mut self.sessions {
             while let Some(transmit) = core.poll_transmit(local, &mut self.buf) {
                 let datagram = &self.buf[transmit.at];

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use netstream::transport::channel::SendError;
-use netstream::transport::netcode::MAX_DATAGRAM_OUT;
+use netstream::transport::netcode::LARGEST_DATAGRAM;
 use netstream::transport::{ChannelId, DisconnectCode, DisconnectReason, Mono, Server};
 
 use super::ledger::{Accepted, Ledger, ROGUE, downstream};
@@ -202,7 +202,7 @@ impl ServerNode {
     fn transmit(&mut self, at: Moment, network: &mut Network, ledger: &mut Ledger) {
         let Self { core: Some(core), strangers, numbers, port, buf, index, .. } = self else { return };
         let Moment { truth: now, local } = at;
-        buf.resize(MAX_DATAGRAM_OUT, 0);
+        buf.resize(LARGEST_DATAGRAM, 0);
         while let Some(transmit) = core.poll_transmit(local, buf) {
             let datagram = &buf[transmit.at];
             ledger.record.journal.note(now, SERVERS + *index as u32, "send", digest(datagram), || {

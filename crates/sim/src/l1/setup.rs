@@ -80,7 +80,7 @@ impl Setup {
             token_lifetime: self.workload.token_lifetime,
             ..NetcodeServer::new(keys)
         };
-        ServerConfig { netcode, link: self.link(LinkConfig::server()), limits: self.limits.clone() }
+        ServerConfig { netcode, link: self.link(LinkConfig::server(), 0), limits: self.limits.clone() }
     }
 
     pub(crate) fn client(&self, credentials: Credentials, addresses: Vec<SocketAddr>) -> ClientConfig {
@@ -90,7 +90,7 @@ impl Setup {
         limits.bandwidth = Some(u64::from(self.limits.inbound_bytes) * 3 / 4);
         ClientConfig {
             netcode: client::ClientConfig { credentials, addresses, allow_local: false },
-            link: self.link(LinkConfig::client()),
+            link: self.link(LinkConfig::client(), 1),
             limits,
         }
     }
@@ -121,9 +121,10 @@ impl Setup {
         Credentials::Token(Box::new(token))
     }
 
-    fn link(&self, mut link: LinkConfig) -> LinkConfig {
+    fn link(&self, mut link: LinkConfig, end: usize) -> LinkConfig {
         link.channels = self.channels.clone();
         link.first_packet_number = self.workload.first_number;
+        link.max_mtu = self.workload.max_mtu[end];
         link
     }
 }

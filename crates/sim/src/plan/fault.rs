@@ -317,6 +317,9 @@ const KINDS: &[Kind] = &[
     Kind { chance: 0.10, most: 2, whose: Whose::Server,  levels: L2,   draw: |_| Effect::DriverRemoved },
     Kind { chance: 0.08, most: 1, whose: Whose::Server,  levels: L2,   draw: |_| Effect::Drain },
     Kind { chance: 0.10, most: 1, whose: Whose::Stranger, levels: L1,   draw: |d| rogue(d, Mischief::Fragments) },
+    // What only those notice who look for larger packets.
+    Kind { chance: 0.40, most: 2, whose: Whose::Packets, levels: L1,   draw: |d| Effect::BlackHole { largest: d.number(1200..=1451) as usize } },
+    Kind { chance: 0.40, most: 1, whose: Whose::Packets, levels: L1,   draw: |d| Effect::MtuChange { largest: d.number(1200..=1451) as usize, every: d.time(ms(200)..=ms(20_000)) } },
 ];
 
 /// The faults of `seed`, all within the time before `until`.

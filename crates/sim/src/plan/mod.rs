@@ -126,6 +126,7 @@ impl Plan {
             tokens: false,
             identity_joins: 1000,
             first_number: 0,
+            max_mtu: [1175; 2],
             join_within: Duration::from_secs(1),
             stay: Duration::from_secs(1_000_000),
             // A command and a snapshot per tick, an RPC now and then.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use netstream::transport::netcode::LARGEST_BODY;
+
 use super::Level;
 use crate::dice::Dice;
 
@@ -65,6 +67,8 @@ pub struct Workload {
     /// The first packet number of every session, where it is so high that the last one is near. Only with the feature
     /// `mutants`: no honest connection lives that long.
     pub last_numbers: Option<u64>,
+    /// The largest packets that servers and clients look for and take in, in bytes (cores only).
+    pub max_mtu: [usize; 2],
 }
 
 /// Channels of a simulated game: the three standard ones, a sequenced and a reliable unordered one.
@@ -124,6 +128,7 @@ impl Workload {
             foreign: (clients > 1 && dice.chance(0.15)).then(|| dice.number(0..=clients as u64 - 1) as usize),
             bans: if dice.chance(0.15) { dice.magnitude(0.01..=0.5) } else { 0.0 },
             last_numbers: dice.chance(0.1).then(|| u64::MAX - dice.magnitude(100.0..=20_000.0) as u64),
+            max_mtu: std::array::from_fn(|_| dice.pick(&[1175, 1175, 1300, LARGEST_BODY, LARGEST_BODY])),
         }
     }
 }
