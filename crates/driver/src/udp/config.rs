@@ -126,7 +126,7 @@ impl UdpConfig {
 
     /// The same with larger datagrams where path and peer take them, in both roles: each connection finds out which of
     /// 1232, 1372, 1444 and 1452 bytes of UDP payload, up to `bytes`, arrive (RFC 8899), and as much is taken in. 1200 to 1452
-    /// ([`LARGEST_DATAGRAM`]); by default 1200, of which every path is known to take: no probe leaves.
+    /// ([`LARGEST_DATAGRAM`]); by default 1200, which every path takes: no probe leaves.
     ///
     /// Both ends have to ask for it. A peer that does not, or is another implementation of the standard, drops the few probes,
     /// and the size stays. [`ConnectionStats::max_datagram`](crate::ConnectionStats::max_datagram) says what was found.

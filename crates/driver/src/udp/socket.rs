@@ -422,7 +422,7 @@ mod tests {
         assert!(arrived.iter().all(|(from, _)| *from == sender.local));
         assert!(arrived.iter().map(|(_, bytes)| bytes).eq(pattern.iter().map(|(_, bytes)| bytes)));
         assert_eq!((truncated, batched.dropped(&receiver.socket)), (0, 0));
-        assert!(!batched.may_fragment());
+        assert!(!batched.may_fragment() || cfg!(not(target_os = "linux")));
         // What nobody can tell is taken for the worse.
         assert!(batched.is_crowded(&receiver.socket) && batched.shield(&receiver.socket, Some(1200)).is_err());
     }
