@@ -20,11 +20,16 @@ pub(crate) struct UdpSettings {
     pub(crate) connections: Option<usize>,
     /// Which thread works the sockets.
     pub(crate) io: IoMode,
+    /// The largest datagrams that are looked for and taken in; the library's default where `None`.
+    pub(crate) max_datagram: Option<usize>,
 }
 
 impl UdpSettings {
     fn config(&self) -> UdpConfig {
         let mut config = UdpConfig::new(&mut OsRandom);
+        if let Some(bytes) = self.max_datagram {
+            config = config.with_max_datagram(bytes);
+        }
         config.limits.idle_timeout = self.idle_timeout.unwrap_or(config.limits.idle_timeout);
         config.io = self.io;
         config.client_limits.idle_timeout = config.limits.idle_timeout;

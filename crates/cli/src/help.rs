@@ -72,6 +72,8 @@ Usage: netstream serve [OPTIONS]
   --protocol NAME:VERSION      the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME          silence after which a connection ends [10s]
   --keep-alive TIME            time without sending after which a sign of life leaves [250ms]
+  --max-datagram BYTES         look for paths that take larger datagrams, and take them in, up to 1452; clients need the
+                               same [1200]
   --max-connections N          connections of each listener, up to 16384 [256]
   --io MODE                    who works the sockets: inline, which is the World's own thread, or thread, one more per
                                listener, so that acks and keep-alives do not wait for a frame [inline]
@@ -98,6 +100,8 @@ Usage: netstream join ENDPOINT --join-code CODE [OPTIONS]
   --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME      silence after which the connection ends [10s]
   --keep-alive TIME        time without sending after which a sign of life leaves [250ms]
+  --max-datagram BYTES     look for a path that takes larger datagrams, and take them in, up to 1452; the server needs
+                           the same [1200]
   --rate HZ                commands per second [30]
   --duration TIME          how long to play, e.g. 10s [until Ctrl-C]
   --json                   print a JSON object per line
@@ -123,6 +127,8 @@ Usage: netstream bots ENDPOINT --count N --join-code CODE [OPTIONS]
   --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME      silence after which a connection ends [10s]
   --keep-alive TIME        time without sending after which a sign of life leaves [250ms]
+  --max-datagram BYTES     look for paths that take larger datagrams, and take them in, up to 1452; the server needs
+                           the same [1200]
   --rate HZ                commands per second of each [30]
   --size BYTES             bytes of a command [8]
   --duration TIME          how long to play once all have arrived, e.g. 10s [until Ctrl-C]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use netstream::driver::udp::IoMode;
+use netstream::transport::netcode::{LARGEST_DATAGRAM, MAX_DATAGRAM_OUT};
 
 /// `10s`, `500ms`, `2m`, `1.5h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -59,6 +60,12 @@ pub(crate) fn number(text: &str) -> Result<usize, String> {
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     let size = text.parse().ok().filter(|size| (8..=65_536).contains(size));
     size.ok_or_else(|| format!("{text:?} is not a size from 8 to 65536 bytes"))
+}
+
+/// Bytes of a datagram, from 1200 to 1452.
+pub(crate) fn datagram(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| (MAX_DATAGRAM_OUT..=LARGEST_DATAGRAM).contains(size));
+    size.ok_or_else(|| format!("{text:?} is not a size from {MAX_DATAGRAM_OUT} to {LARGEST_DATAGRAM} bytes"))
 }
 
 /// Times per second, `500` or `500/s`, from 0.1 to 10 000.
