@@ -34,7 +34,6 @@ const REQUIRED_L1: &[&str] = &[
     "counter: address_takeovers_total",
     "counter: identity_takeovers_total",
     "counter: goodbyes_evicted_total",
-    "counter: link_mtu_black_holes_total",
     "counter: link_mtu_probes_lost_total",
     "counter: packets_dropped_open_failed_total",
     "counter: packets_dropped_rate_total",
