@@ -15,9 +15,6 @@ use crate::tally::Tally;
 /// Every how many seeds one is run twice, to see whether it is the same.
 const TWICE: u64 = 50;
 
-/// Every how many seeds of level 2 one is also played over each driver alone.
-const DRIVERS: u64 = 20;
-
 /// What came of one run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -129,9 +126,6 @@ impl Case {
         let mut outcome = if self.seed.is_multiple_of(TWICE) { self.run_twice() } else { self.run(Trace::Hash) };
         if self.seed % TWICE == TWICE / 2 && outcome.violation.is_none() {
             outcome.violation = self.run_permuted().violation;
-        }
-        if self.level == Level::L2 && self.seed % DRIVERS == DRIVERS / 2 && outcome.violation.is_none() {
-            outcome.violation = self.run_over_drivers();
         }
         outcome
     }
