@@ -20,8 +20,10 @@ use super::outbox::Outbox;
 use super::shield;
 use super::socket::{Batch, for_family};
 
-/// Buffers per receiving call.
+/// The most buffers of a receiving call.
 const RECEIVE: usize = 32;
+/// The fewest.
+const RECEIVE_LEAST: usize = 4;
 /// Messages per sending call.
 const SEND: usize = 64;
 /// Datagrams per sending call.
@@ -54,6 +56,9 @@ union Address {
 #[derive(Debug)]
 pub(super) struct Batched {
     slab: Box<[u8]>,
+    /// Buffers that the next receiving call offers: twice what the last one filled. Who looks often finds little, and
+    /// each buffer has to be described to the kernel.
+    offered: usize,
     gso: bool,
     may_fragment: bool,
 }
@@ -70,7 +75,8 @@ impl Batched {
         // Setting the size 0 changes nothing and fails where the kernel cannot split.
         let gso = set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         // Zeroed memory of this size is not resident before it is written to.
-        Ok(Self { slab: vec![0; RECEIVE * STRIDE].into_boxed_slice(), gso, may_fragment: whole.is_err() })
+        let slab = vec![0; RECEIVE * STRIDE].into_boxed_slice();
+        Ok(Self { slab, offered: RECEIVE_LEAST, gso, may_fragment: whole.is_err() })
     }
 
     /// Receives one batch.
@@ -82,34 +88,39 @@ impl Batched {
     ) -> io::Result<Batch> {
         let mut addresses = [MaybeUninit::<Address>::uninit(); RECEIVE];
         let mut controls = [MaybeUninit::<Control>::uninit(); RECEIVE];
-        // SAFETY: all-zero bytes are a valid iovec and a valid mmsghdr.
-        let (mut vectors, mut headers): ([libc::iovec; RECEIVE], [libc::mmsghdr; RECEIVE]) =
-            unsafe { (mem::zeroed(), mem::zeroed()) };
-        for (index, buffer) in self.slab.chunks_exact_mut(STRIDE).enumerate() {
-            vectors[index] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-            let header = &mut headers[index].msg_hdr;
+        let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); RECEIVE];
+        let mut headers = [MaybeUninit::<libc::mmsghdr>::uninit(); RECEIVE];
+        let offered = self.offered;
+        for (index, buffer) in self.slab.chunks_exact_mut(STRIDE).enumerate().take(offered) {
+            vectors[index].write(libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
+            let header = &mut empty(&mut headers[index]).msg_hdr;
             header.msg_name = addresses[index].as_mut_ptr().cast();
             header.msg_namelen = size_of::<Address>() as libc::socklen_t;
-            header.msg_iov = &raw mut vectors[index];
+            header.msg_iov = vectors[index].as_mut_ptr();
             header.msg_iovlen = 1;
             header.msg_control = controls[index].as_mut_ptr().cast();
             header.msg_controllen = CONTROL as _;
         }
-        // SAFETY: every header points at arrays that outlive the call, with their true sizes.
+        // SAFETY: the first `offered` headers are written and point at arrays that outlive the call, with their true sizes.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                RECEIVE as libc::c_uint,
+                headers.as_mut_ptr().cast(),
+                offered as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };
+        self.offered = (2 * usize::try_from(count).unwrap_or(0)).clamp(RECEIVE_LEAST, RECEIVE);
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         let mut datagrams = 0;
         for (index, header) in headers.iter().enumerate().take(count) {
-            // SAFETY: the kernel has filled this header and what it points at; all of it is still there.
-            let (from, segment) = unsafe { (address(&header.msg_hdr), gro_segment(&header.msg_hdr)) };
+            // SAFETY: the kernel has filled no more headers than were offered, this one and what it points at; all of it
+            // is still there.
+            let (header, from, segment) = unsafe {
+                let header = header.assume_init_ref();
+                (header, address(&header.msg_hdr), gro_segment(&header.msg_hdr))
+            };
             let bytes = self.slab.get_mut(index * STRIDE..index * STRIDE + header.msg_len as usize);
             let (Some(from), Some(bytes)) = (from, bytes) else { continue };
             if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
@@ -128,7 +139,7 @@ impl Batched {
                 deliver(from, segment);
             }
         }
-        Ok(Batch { datagrams, more: count >= RECEIVE })
+        Ok(Batch { datagrams, more: count >= offered })
     }
 
     /// Sends from the front of `outbox`, as much as one call takes; returns how many datagrams left. An error is about
@@ -151,10 +162,10 @@ impl Batched {
     fn send_once(&self, socket: &Socket, ipv6: bool, outbox: &Outbox) -> io::Result<usize> {
         let mut addresses = [MaybeUninit::<Address>::uninit(); SEND];
         let mut controls = [MaybeUninit::<Control>::uninit(); SEND];
-        let mut runs = [0_usize; SEND];
-        // SAFETY: all-zero bytes are a valid iovec and a valid mmsghdr.
-        let (mut vectors, mut headers): ([libc::iovec; SEGMENTS], [libc::mmsghdr; SEND]) =
-            unsafe { (mem::zeroed(), mem::zeroed()) };
+        let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); SEGMENTS];
+        let mut headers = [MaybeUninit::<libc::mmsghdr>::uninit(); SEND];
+        // Datagrams of each message.
+        let mut runs = [0_u8; SEND];
         let mut waiting = outbox.iter().peekable();
         let (mut messages, mut segments) = (0, 0);
         while messages < SEND
@@ -163,7 +174,7 @@ impl Batched {
         {
             let start = segments;
             let mut bytes = first.len();
-            vectors[segments] = vector(first);
+            vectors[segments].write(vector(first));
             segments += 1;
             // A run: the same peer, equal sizes, only the last may be shorter.
             let mut last = first.len();
@@ -180,31 +191,30 @@ impl Batched {
             {
                 last = next.len();
                 bytes += last;
-                vectors[segments] = vector(next);
+                vectors[segments].write(vector(next));
                 segments += 1;
             }
-            let header = &mut headers[messages].msg_hdr;
+            let header = &mut empty(&mut headers[messages]).msg_hdr;
             header.msg_namelen = write_address(&mut addresses[messages], for_family(to, ipv6));
             header.msg_name = addresses[messages].as_mut_ptr().cast();
-            header.msg_iov = &raw mut vectors[start];
+            header.msg_iov = vectors[start..].as_mut_ptr().cast();
             header.msg_iovlen = (segments - start) as _;
             if segments - start > 1 {
                 // SAFETY: the control buffer is aligned, outlives the call below and holds CMSG_SPACE(2) bytes.
                 unsafe { write_gso_segment(header, &mut controls[messages], first.len() as u16) };
             }
-            runs[messages] = segments - start;
+            runs[messages] = (segments - start) as u8; // at most MAX_GSO
             messages += 1;
         }
         if messages == 0 {
             return Ok(0);
         }
-        // SAFETY: every header points at arrays that outlive the call, with their true sizes; the slab that the
-        // vectors point into is borrowed with `outbox` and only read.
-        let sent = unsafe {
-            libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), messages as libc::c_uint, libc::MSG_DONTWAIT as _)
-        };
+        let (first, count) = (headers.as_mut_ptr().cast(), messages as libc::c_uint);
+        // SAFETY: the first `messages` headers are written and point at arrays that outlive the call, of which as much is
+        // written as they say; the slab that the vectors point into is borrowed with `outbox` and only read.
+        let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT as _) };
         let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
-        Ok(runs.iter().take(sent).sum())
+        Ok(runs.iter().take(sent).map(|run| usize::from(*run)).sum())
     }
 
     /// Whether datagrams may be cut into fragments on their way.
@@ -264,6 +274,12 @@ fn memory(socket: &Socket) -> Option<[u32; 16]> {
     };
     // The drops are the last figure that is of use.
     (result == 0 && size as usize > libc::SK_MEMINFO_DROPS as usize * 4).then_some(figures)
+}
+
+/// A header without content in this place.
+fn empty(place: &mut MaybeUninit<libc::mmsghdr>) -> &mut libc::mmsghdr {
+    // SAFETY: all-zero bytes are a valid mmsghdr.
+    place.write(unsafe { mem::zeroed() })
 }
 
 fn vector(bytes: &[u8]) -> libc::iovec {
