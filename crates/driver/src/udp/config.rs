@@ -83,8 +83,9 @@ pub struct UdpConfig {
     pub receive_budget: Duration,
     /// How long one `receive` of a server works for strangers: after half of it no token is opened, after all of it the rest
     /// waits for the next, unless half of the receive buffer is taken, so that datagrams of players may be lost. Only where
-    /// time is the machine's. Default 1 ms. Under a flood Linux is asked to drop what no client sends before it counts here:
-    /// see [`SocketStats::shielded`](super::SocketStats::shielded).
+    /// time is the machine's. Default 1 ms; where updates are far apart it is a sixteenth of the time between them. Under a
+    /// flood Linux is asked to drop what no client sends before it counts here: see
+    /// [`SocketStats::shielded`](super::SocketStats::shielded).
     pub stranger_budget: Duration,
 }
 

@@ -27,8 +27,17 @@ pub(super) struct Budget {
     /// For everything, or half of the time since the last update if that is more: who has much else to do must not fall
     /// behind what arrives meanwhile. `None` where time is not the machine's.
     pub(super) time: Option<Duration>,
-    /// For strangers.
+    /// For strangers, or a sixteenth of the time since the last update: they too come by the second, not by the update.
     pub(super) strangers: Duration,
+}
+
+impl Budget {
+    /// What there is for an update `passed` after the one before.
+    fn after(self, passed: Duration) -> Self {
+        // Not more than a second: whoever has slept has other worries.
+        let time = self.time.map(|time| time.max((passed / 2).min(Duration::from_secs(1))));
+        Self { time, strangers: self.strangers.max((passed / 16).min(Duration::from_millis(100))) }
+    }
 }
 
 #[derive(Debug)]
@@ -78,9 +87,8 @@ impl<S: DatagramSocket> Port<S> {
     ) -> u32 {
         let mut simulator = simulator.filter(|simulator| !simulator.incoming.is_transparent());
         let (mut datagrams, mut all_strangers) = (0, 0);
-        let passed = now.since(std::mem::replace(&mut self.last, now));
-        // Not more than a second: whoever has slept has other worries.
-        let start = budget.time.map(|time| (Instant::now(), time.max((passed / 2).min(Duration::from_secs(1)))));
+        let budget = budget.after(now.since(std::mem::replace(&mut self.last, now)));
+        let start = budget.time.map(|time| (Instant::now(), time));
         let mut batch_start = start.map(|(start, _)| start);
         let mut for_strangers = Duration::ZERO;
         loop {
@@ -226,6 +234,18 @@ mod tests {
             port.receive(now, None, budget, &mut |_, _, _| !strangers);
         }
         port.socket.shield
+    }
+
+    #[test]
+    fn who_updates_rarely_has_as_much_time_for_strangers_in_a_second() {
+        let budget = Budget { time: Some(Duration::from_millis(16)), strangers: Duration::from_millis(1) };
+        for hertz in [10, 30, 60] {
+            let budget = budget.after(Duration::from_secs(1) / hertz);
+            assert!(budget.strangers * hertz >= Duration::from_millis(60), "{hertz} Hz: {budget:?}");
+            assert!(budget.strangers * hertz <= Duration::from_millis(63), "{hertz} Hz: {budget:?}");
+        }
+        assert_eq!(budget.after(Duration::ZERO).strangers, Duration::from_millis(1));
+        assert_eq!(budget.after(Duration::from_secs(60)).strangers, Duration::from_millis(100));
     }
 
     #[test]
