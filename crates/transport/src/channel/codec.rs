@@ -60,13 +60,24 @@ impl<'a> Reader<'a> {
         Ok(*first)
     }
 
-    /// A little-endian number of `count` bytes, at most 8.
+    /// A little-endian number of `count` bytes, at most 7.
+    #[inline]
     pub(super) fn uint(&mut self, count: usize) -> Result<u64, Violation> {
-        Ok(self.bytes(count)?.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+        // Without a loop where enough follows: that is read too, and cut off.
+        let ahead = self.rest.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let bytes = self.bytes(count)?;
+        Ok(match ahead {
+            Some(ahead) => ahead & ((1 << (8 * count)) - 1),
+            None => bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)),
+        })
     }
 
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<u32, Violation> {
         let first = self.u8()?;
+        if first < 0x80 {
+            return Ok(u32::from(first));
+        }
         let more = varint_len_from(first).ok_or(Violation::ReservedBits)? - 1;
         let low = self.uint(more)? as u32;
         // The first byte holds the low bits that the length marker leaves, as in a single-byte varint.
@@ -129,12 +140,26 @@ impl<'a> Writer<'a> {
     }
 
     /// The low `count` bytes of `value`, little-endian.
+    #[inline]
     pub(super) fn uint(&mut self, value: u64, count: usize) {
-        self.bytes(&value.to_le_bytes()[..count]);
+        let bytes = value.to_le_bytes();
+        match self.buf.get_mut(self.at..).and_then(|rest| rest.first_chunk_mut()) {
+            // What is too much is written over by what follows, or left out with the rest of the buffer.
+            Some(place) if count <= self.end - self.at => {
+                *place = bytes;
+                self.at += count;
+            }
+            _ => self.bytes(&bytes[..count]),
+        }
     }
 
+    #[inline]
     pub(super) fn varint(&mut self, value: u32) {
-        self.bytes(&varint(value)[..varint_len(value)]);
+        if value < 0x80 {
+            return self.u8(value as u8);
+        }
+        let bytes = u32::from_le_bytes(varint(value));
+        self.uint(u64::from(bytes), varint_len(value));
     }
 }
 

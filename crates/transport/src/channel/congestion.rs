@@ -89,11 +89,11 @@ pub(super) struct Seen {
     pub(super) in_flight: usize,
 }
 
-/// The state of the controller.
+/// The state of the controller. In this order in memory: what every packet and ack touches comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Congestion {
     packet: u64,
-    mode: Mode,
     /// Bytes that have arrived, and when that was noticed last.
     delivered: u64,
     delivered_at: Mono,
@@ -101,7 +101,11 @@ pub(super) struct Congestion {
     first_sent_at: Mono,
     /// Until more bytes than this have arrived, a low rate tells nothing: the application had nothing to send.
     app_limited_until: Option<u64>,
-    bandwidth: MaxFilter,
+    tick: Duration,
+    mode: Mode,
+    /// What the acks that are being processed have told.
+    newest: Option<(Mono, Snapshot)>,
+    acked: u64,
     /// Round trips: a round is over when a packet that was sent after its beginning is acknowledged.
     round: u64,
     round_ends: u64,
@@ -109,26 +113,23 @@ pub(super) struct Congestion {
     round_rtt: Duration,
     last_round_rtt: Duration,
     round_samples: u32,
+    full_rounds: u32,
+    full_bandwidth: u64,
     /// Bytes acknowledged in a row after round trips so long that a queue must be there.
     queued_bytes: u64,
     noise: Duration,
-    tick: Duration,
-    loss_percent: u64,
-    full_bandwidth: u64,
-    full_rounds: u32,
-    cycle: usize,
-    cycle_at: Mono,
-    /// How long the part of the cycle before this one took.
-    filled_for: Duration,
     min_rtt: Option<Duration>,
     min_rtt_at: Mono,
+    bandwidth: MaxFilter,
     /// Acks arrive in lumps where an end works in ticks; the window has to bridge them.
     aggregation: MaxFilter,
     epoch_at: Mono,
     epoch_acked: u64,
-    /// What the acks that are being processed have told.
-    newest: Option<(Mono, Snapshot)>,
-    acked: u64,
+    loss_percent: u64,
+    cycle: usize,
+    cycle_at: Mono,
+    /// How long the part of the cycle before this one took.
+    filled_for: Duration,
     /// Where the link is looked after once per tick: the last visits at which something left, newest first.
     visits: [Visit; VISITS],
     /// How long packets lately took at least until a visit saw their ack, and how long they do without a queue.
@@ -188,13 +189,12 @@ impl Congestion {
     #[inline]
     pub(super) fn warm(&self) -> u64 {
         self.delivered
-            ^ self.first_sent_at.as_nanos()
+            ^ self.newest.is_some() as u64
+            ^ self.round_ends
+            ^ self.queued_bytes
             ^ self.bandwidth.get()
             ^ self.aggregation.get()
-            ^ self.round_ends
             ^ self.epoch_acked
-            ^ self.min_rtt_at.as_nanos()
-            ^ self.newest.is_some() as u64
     }
 
     /// A packet leaves while `in_flight` bytes are on their way.
@@ -263,6 +263,10 @@ impl Congestion {
             self.check_full(new_round && !snapshot.app_limited);
         }
         self.loss_percent = seen.loss_percent;
+        if self.tick.is_zero() && seen.tick.is_some() {
+            // Those of an earlier time with ticks.
+            self.visits = Default::default();
+        }
         self.tick = seen.tick.unwrap_or_default();
         self.step(now, seen.in_flight as u64);
     }
@@ -327,12 +331,15 @@ impl Congestion {
     /// Where acks are only looked at once per tick, round trips cannot tell of a queue shorter than a tick. What a tick
     /// finds unacknowledged can: it takes a round trip and the queue to go away.
     fn note_visit(&mut self, now: Mono, in_flight: u64) {
+        if self.tick.is_zero() {
+            return;
+        }
         let [last, ..] = &mut self.visits;
         if last.at == now {
             last.after = last.after.max(in_flight + self.packet); // acks may have come in between
             return;
         }
-        if !self.tick.is_zero() && self.mode == Mode::Cruise && !self.is_app_limited() {
+        if self.mode == Mode::Cruise && !self.is_app_limited() {
             self.note_lag(now, in_flight);
         }
         self.visits.rotate_right(1);

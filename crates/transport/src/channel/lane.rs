@@ -85,6 +85,16 @@ impl Lane {
         }
     }
 
+    /// See [`Link::warm`](super::Link::warm).
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        let kind = match &self.kind {
+            LaneKind::Unreliable { queue, .. } => queue.warm(),
+            LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => send.charged() as u64,
+        };
+        kind ^ self.served
+    }
+
     /// Whether a reliable message of this length still fits.
     pub(super) fn has_room(&self, length: usize) -> bool {
         self.charged() + length + ChannelConfig::MESSAGE_COST <= self.queue_cap

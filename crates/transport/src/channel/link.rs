@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use self::closing::Closing;
 use self::state::State;
-use super::lane::LaneKind;
+use super::lane::{Lane, LaneKind};
 use super::sent::Sent;
 use super::{Backlog, ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt, SendError};
 use crate::mutants::{audit, mutant, take_work};
@@ -51,25 +51,27 @@ const MAX_DOUBLINGS: u32 = 2;
 /// A link without traffic costs nothing: [`has_work`](Self::has_work) and [`poll_timeout`](Self::poll_timeout) are
 /// cheap, and there is no timer. After [`LinkEvent::Closed`] or [`LinkEvent::RemoteClosed`] only goodbyes are written.
 #[derive(Debug)]
+// What every packet touches lies side by side; see `State`.
+#[repr(C)]
 pub struct Link {
     config: Arc<LinkConfig>,
     limits: Arc<Limits>,
-    sent: Sent,
-    state: State,
-    closing: Closing,
     /// Numbers until one is left out.
     skip_in: u64,
-    /// Probes that may leave whatever the window says.
-    probes: u8,
-    /// Probe timeouts since the last ack.
-    timeouts: u32,
     /// From when the next probe timeout counts.
     probe_from: Mono,
+    active_at: Mono,
+    /// Probe timeouts since the last ack.
+    timeouts: u32,
     /// Packets in a row that asked for no ack.
     unasking: u32,
+    /// Probes that may leave whatever the window says.
+    probes: u8,
     slow_reported: bool,
-    active_at: Mono,
     trimmed: bool,
+    closing: Closing,
+    sent: Sent,
+    state: State,
 }
 
 impl Link {
@@ -177,26 +179,22 @@ impl Link {
         let trim = (!self.trimmed).then(|| self.active_at + TRIM_AFTER);
         let slow = (self.state.reliable_charged > 0 && !self.slow_reported)
             .then(|| self.state.progress_at + self.limits.slow_consumer);
-        [
-            self.state.received.due(),
-            self.sent.loss_at(),
-            self.probe_at(),
-            self.opens_at().filter(|_| allowance == Allowance::All),
-            self.closing.due(),
-            self.sizing_due().filter(|_| allowance == Allowance::All),
-            self.state.reassembly.expires_at(),
-            slow,
-            trim,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let all = allowance == Allowance::All;
+        let due = sooner(self.state.received.due(), self.sent.loss_at());
+        let due = sooner(due, self.probe_at());
+        let due = sooner(due, if all { self.opens_at() } else { None });
+        let due = sooner(due, self.closing.due());
+        let due = sooner(due, if all { self.sizing_due() } else { None });
+        let due = sooner(due, self.state.reassembly.expires_at());
+        sooner(due, sooner(slow, trim))
     }
 
     /// When the search for a larger packet size goes on.
     fn sizing_due(&self) -> Option<Mono> {
-        let due = self.state.path.due(self.state.rtt.probe_timeout(self.config.max_ack_delay));
-        due.filter(|_| self.closing.is_open())
+        if !self.closing.is_open() || self.state.path.is_settled() {
+            return None;
+        }
+        self.state.path.due(self.state.rtt.probe_timeout(self.config.max_ack_delay))
     }
 
     /// When the ack of something that holds others up will have been waited for too long.
@@ -281,7 +279,7 @@ impl Link {
 
     /// The largest message that may be sent on `channel`, in bytes; `None` if there is no such channel.
     pub fn max_message(&self, channel: ChannelId) -> Option<usize> {
-        self.state.lanes.get(usize::from(channel.0)).map(super::lane::Lane::max_message)
+        self.state.lanes.get(usize::from(channel.0)).map(Lane::max_message)
     }
 
     /// How full the send queue of `channel` is; `None` if there is no such channel.
@@ -300,18 +298,16 @@ impl Link {
     #[inline]
     pub(crate) fn warm(&self) -> u64 {
         let state = &self.state;
-        let lane = state.lanes.first().map_or(0, |lane| lane.served() ^ lane.charged() as u64);
+        let lane = state.lanes.first().map_or(0, Lane::warm);
         lane ^ self.sent.warm()
             ^ state.congestion.warm()
-            ^ state.received.expected()
-            ^ u64::from(state.received.wants_ack())
+            ^ state.received.warm()
+            ^ u64::from(state.has_work())
+            ^ state.traffic.packets_sent
             ^ u64::from(state.pacer.is_open())
-            ^ u64::from(state.smoother.is_open())
-            ^ u64::from(state.cap.is_open())
             ^ state.rtt.smoothed().map_or(0, |smoothed| smoothed.as_secs())
-            ^ state.counters.packets_sent
-            ^ state.counters.bytes_received
-            ^ state.progress_at.as_nanos()
+            ^ state.path.size() as u64
+            ^ state.events.len() as u64
             ^ u64::from(self.closing.is_open())
             ^ self.active_at.as_nanos()
     }
@@ -324,6 +320,10 @@ impl Link {
             min_rtt: state.rtt.min(),
             jitter: state.rtt.deviation(),
             loss: state.loss.share(),
+            packets_sent: state.traffic.packets_sent,
+            packets_received: state.traffic.packets_received,
+            bytes_sent: state.traffic.bytes_sent,
+            bytes_received: state.traffic.bytes_received,
             reliable_queued: state.reliable_charged,
             in_flight: self.sent.bytes_in_flight(),
             congestion_window: state.congestion.window(),
@@ -364,5 +364,13 @@ impl Link {
     /// of the limits in force, and what larger ones have let it grow to, until that is used up.
     pub fn heap(&self) -> usize {
         self.sent.heap() + self.state.heap()
+    }
+}
+
+#[inline]
+fn sooner(a: Option<Mono>, b: Option<Mono>) -> Option<Mono> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        _ => a.or(b),
     }
 }

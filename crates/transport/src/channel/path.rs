@@ -96,6 +96,11 @@ impl PathMtu {
         self.candidate().filter(|_| due).map(usize::from)
     }
 
+    /// Whether nothing is [due](Self::due), whatever the timeout.
+    pub(super) fn is_settled(&self) -> bool {
+        self.expires.is_none() && self.next.is_none() && self.unheard < UNHEARD
+    }
+
     /// When something has to be done at the latest; `None` if never.
     pub(super) fn due(&self, timeout: Duration) -> Option<Mono> {
         let probe = self.expires.or(self.next);

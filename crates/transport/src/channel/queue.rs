@@ -60,6 +60,12 @@ impl Queue {
         self.data.len() + self.lengths.len() * message_cost()
     }
 
+    /// See [`Link::warm`](super::Link::warm).
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        u64::from(self.data.front().copied().unwrap_or(0)) ^ u64::from(self.lengths.front().copied().unwrap_or(0))
+    }
+
     pub(super) const fn dropped(&self) -> u64 {
         self.dropped
     }

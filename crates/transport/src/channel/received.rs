@@ -21,23 +21,24 @@ pub(super) const SPACING: Duration = Duration::from_millis(8);
 
 /// What has arrived.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Received {
     /// The number after the newest one.
     next: u64,
     /// When the newest arrived.
     newest_at: Mono,
-    /// Which of the last [`WINDOW`] numbers have arrived; number n at bit n mod WINDOW.
-    seen: Bits,
-    /// Which of them have been taken in and may be acknowledged.
-    taken: Bits,
     /// What lies below has been reported, and the peer has got the report.
     reported: u64,
-    /// Packets that ask for an ack and have arrived since the last one left.
-    asking: u32,
     /// When an ack has to leave, with or without data.
     due: Option<Mono>,
     /// Before when it need not.
     not_before: Mono,
+    /// Packets that ask for an ack and have arrived since the last one left.
+    asking: u32,
+    /// Which of the last [`WINDOW`] numbers have arrived; number n at bit n mod WINDOW.
+    seen: Bits,
+    /// Which of them have been taken in and may be acknowledged.
+    taken: Bits,
 }
 
 impl Received {
@@ -52,6 +53,13 @@ impl Received {
             due: None,
             not_before: Mono::ZERO,
         }
+    }
+
+    /// See [`Link::warm`](super::Link::warm).
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        let known = self.seen.has(self.next) ^ self.taken.has(self.next);
+        u64::from(self.asking) ^ self.next ^ u64::from(known)
     }
 
     /// The number after the newest that has arrived.

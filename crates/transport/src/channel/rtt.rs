@@ -27,13 +27,14 @@ pub(super) struct Rtt {
     estimate: Option<Estimate>,
 }
 
+/// In nanoseconds: each ack has them computed anew.
 #[derive(Clone, Debug)]
 struct Estimate {
     /// The last sample, with the peer's delay.
-    whole: Duration,
-    smoothed: Duration,
-    deviation: Duration,
-    min: Duration,
+    whole: u64,
+    smoothed: u64,
+    deviation: u64,
+    min: u64,
     min_at: Mono,
 }
 
@@ -48,8 +49,8 @@ impl Rtt {
     /// Unlike RFC 9002 this believes the peer even below the smallest sample so far: where acks always wait for a tick,
     /// no sample is without delay. A peer that lies only has more sent to itself, within the congestion window.
     pub(super) fn sample(&mut self, now: Mono, whole: Duration, delay: Duration) {
-        let whole = whole.min(MAX);
-        let latest = whole.saturating_sub(delay.min(MAX_DELAY)).max(LEAST);
+        let whole = nanos(whole.min(MAX));
+        let latest = whole.saturating_sub(nanos(delay.min(MAX_DELAY))).max(nanos(LEAST));
         let Some(estimate) = &mut self.estimate else {
             self.estimate = Some(Estimate { whole, smoothed: latest, deviation: latest / 2, min: latest, min_at: now });
             return;
@@ -65,30 +66,36 @@ impl Rtt {
     }
 
     pub(super) fn smoothed(&self) -> Option<Duration> {
-        self.estimate.as_ref().map(|estimate| estimate.smoothed)
+        self.estimate.as_ref().map(|estimate| Duration::from_nanos(estimate.smoothed))
     }
 
     pub(super) fn deviation(&self) -> Option<Duration> {
-        self.estimate.as_ref().map(|estimate| estimate.deviation)
+        self.estimate.as_ref().map(|estimate| Duration::from_nanos(estimate.deviation))
     }
 
     /// The smallest sample of the last [`MIN_WINDOW`].
     pub(super) fn min(&self) -> Option<Duration> {
-        self.estimate.as_ref().map(|estimate| estimate.min)
+        self.estimate.as_ref().map(|estimate| Duration::from_nanos(estimate.min))
     }
 
     /// How much later than a packet another has to be acknowledged before the first counts as lost; RFC 9002 §6.1.2.
     pub(super) fn loss_delay(&self) -> Duration {
-        let base = self.estimate.as_ref().map_or(INITIAL, |estimate| estimate.smoothed.max(estimate.whole));
-        (base * 9 / 8).max(GRANULARITY)
+        let base = self.estimate.as_ref().map_or(nanos(INITIAL), |estimate| estimate.smoothed.max(estimate.whole));
+        Duration::from_nanos((base * 9 / 8).max(nanos(GRANULARITY)))
     }
 
     /// How long to wait for an ack before asking for one; RFC 9002 §6.2.1.
     pub(super) fn probe_timeout(&self, max_ack_delay: Duration) -> Duration {
+        let initial = nanos(INITIAL);
         let (smoothed, deviation) =
-            self.estimate.as_ref().map_or((INITIAL, INITIAL / 2), |estimate| (estimate.smoothed, estimate.deviation));
-        smoothed + (deviation * 4).max(GRANULARITY) + max_ack_delay
+            self.estimate.as_ref().map_or((initial, initial / 2), |estimate| (estimate.smoothed, estimate.deviation));
+        Duration::from_nanos(smoothed + (deviation * 4).max(nanos(GRANULARITY))) + max_ack_delay
     }
+}
+
+/// Of a time that is no longer than [`MAX`].
+const fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ const WORDS: usize = REPLAY_WINDOW as usize / 64;
 ///
 /// All arithmetic is on the side of subtraction from the newest number, so the window works up to 2^64 - 1 (H10).
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct ReplayWindow {
     /// `None` until the first packet.
     newest: Option<u64>,

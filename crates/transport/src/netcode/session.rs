@@ -23,16 +23,17 @@ pub(crate) fn first_number(random: &mut dyn Random) -> u64 {
 
 /// What both ends of a connection do with packets of types 4, 5 and 6.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Session {
     pub(crate) protocol_id: u64,
-    seal: Cipher,
-    open: Cipher,
     /// The number of the next packet that we send.
     next: u64,
-    replay: ReplayWindow,
     pub(crate) last_sent: Mono,
     /// When the last authentic packet arrived (H12).
     pub(crate) last_received: Mono,
+    replay: ReplayWindow,
+    seal: Cipher,
+    open: Cipher,
     forgeries: u64,
 }
 

@@ -128,9 +128,14 @@ impl AddressKey {
 impl Hash for AddressKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
+        // One word for IPv4, three for IPv6: the number of words goes into the hash too.
+        let end = u64::from(self.port) << 32;
+        if self.ip >> 32 == 0xffff {
+            return state.write_u64(end | self.ip as u64 & 0xffff_ffff);
+        }
         state.write_u64((self.ip >> 64) as u64);
         state.write_u64(self.ip as u64);
-        state.write_u64(u64::from(self.port) << 32 | u64::from(self.scope));
+        state.write_u64(end | u64::from(self.scope));
     }
 }
 

@@ -100,8 +100,8 @@ impl Link {
 
     fn depart_alone(&mut self, now: Mono, size: usize) -> usize {
         self.sent.depart(now, size, false, false, Default::default(), &mut self.state);
-        self.state.counters.packets_sent += 1;
-        self.state.counters.bytes_sent += size as u64;
+        self.state.traffic.packets_sent += 1;
+        self.state.traffic.bytes_sent += size as u64;
         size
     }
 

@@ -42,8 +42,8 @@ impl Link {
             audit(26, || unsent.then(|| format!("an ack of {}, which never left, was taken", ack.largest)));
             self.handle_ack(now, ack);
         }
-        self.state.counters.packets_received += 1;
-        self.state.counters.bytes_received += packet.len() as u64;
+        self.state.traffic.packets_received += 1;
+        self.state.traffic.bytes_received += packet.len() as u64;
         let asks = !reader.is_empty();
         if asks {
             self.touch(now);

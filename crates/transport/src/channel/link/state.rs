@@ -26,58 +26,75 @@ const SMOOTH_RATE: u64 = 1 << 20;
 /// How many of their packets may leave at once: half of a small router's queue.
 pub(super) const SMOOTH_BURST: u32 = 32;
 
+/// In this order in memory: what every packet touches lies side by side, the rest behind it. A server has more
+/// connections than fit in the processor's caches.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct State {
     pub(super) lanes: Vec<Lane>,
     /// Which lanes have something that could leave.
     busy: Mask,
     /// Which lanes are reliable.
     reliable: Mask,
+    /// Which lanes send unreliable messages that may need several packets.
+    fragmented: Mask,
     /// Which lanes want to tell the peer how much it may send.
     windows: Mask,
     /// What the lane that was served last has had: where lanes that get work again join in.
     clock: u64,
-    pub(super) received: Received,
-    pub(super) rtt: Rtt,
-    pub(super) congestion: Congestion,
-    pub(super) pacer: Pacer,
-    /// Spreads the fragments of large unreliable messages.
-    pub(super) smoother: Pacer,
-    /// Keeps the bandwidth that the application allows.
-    pub(super) cap: Pacer,
-    pub(super) path: PathMtu,
-    pub(super) reassembly: Reassembly,
-    pub(super) events: VecDeque<LinkEvent>,
-    pub(super) loss: Loss,
-    pub(super) counters: LinkStats,
-    /// The number of the next receipt.
-    pub(super) next_receipt: u64,
     /// Charged bytes of all reliable channels.
     pub(super) reliable_charged: usize,
-    /// When reliable data arrived last, or began to wait.
-    pub(super) progress_at: Mono,
-    /// Whether the peer has taken in a packet with our goodbye.
-    pub(super) goodbye_arrived: bool,
     /// The time of the call that is being processed.
     pub(super) now: Mono,
     /// When the newest packet of the ack that is being processed arrived at the peer, but for the way back.
     pub(super) acked_at: Mono,
+    pub(super) traffic: Traffic,
+    pub(super) loss: Loss,
+    pub(super) rtt: Rtt,
+    pub(super) pacer: Pacer,
+    pub(super) path: PathMtu,
+    pub(super) events: VecDeque<LinkEvent>,
+    pub(super) congestion: Congestion,
+    pub(super) received: Received,
+    pub(super) reassembly: Reassembly,
+    /// Spreads the fragments of large unreliable messages.
+    pub(super) smoother: Pacer,
+    /// Keeps the bandwidth that the application allows.
+    pub(super) cap: Pacer,
+    pub(super) counters: LinkStats,
+    /// The number of the next receipt.
+    pub(super) next_receipt: u64,
+    /// When reliable data arrived last, or began to wait.
+    pub(super) progress_at: Mono,
+    /// Whether the peer has taken in a packet with our goodbye.
+    pub(super) goodbye_arrived: bool,
     /// Only chooses which numbers are left out.
     random: SeededRandom,
+}
+
+/// The counters that every packet touches.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) packets_sent: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) packets_received: u64,
+    pub(super) bytes_received: u64,
 }
 
 impl State {
     pub(super) fn new(config: &LinkConfig, limits: &Limits, now: Mono, seed: u64) -> Self {
         let lane = |(id, channel)| Lane::new(config, limits, id, channel);
         let lanes: Vec<_> = config.channels.iter().map(lane).collect();
-        let mut reliable = Mask::default();
-        for lane in &lanes {
+        let (mut reliable, mut fragmented) = (Mask::default(), Mask::default());
+        for (lane, (_, channel)) in lanes.iter().zip(config.channels.iter()) {
             reliable.put(lane.id, lane.is_reliable());
+            fragmented.put(lane.id, !lane.is_reliable() && channel.fragmented);
         }
         Self {
             lanes,
             busy: Mask::default(),
             reliable,
+            fragmented,
             windows: Mask::default(),
             clock: 0,
             received: Received::new(config.first_packet_number),
@@ -90,6 +107,7 @@ impl State {
             reassembly: Reassembly::new(limits),
             events: VecDeque::new(),
             loss: Loss::default(),
+            traffic: Traffic::default(),
             counters: LinkStats::default(),
             next_receipt: 1,
             reliable_charged: 0,
@@ -135,13 +153,13 @@ impl State {
             candidates = candidates.without(&self.reliable);
         }
         let mut best: Option<&Lane> = None;
-        while let Some(channel) = candidates.pop() {
+        candidates.each(|channel| {
             let lane = &self.lanes[usize::from(channel.0)];
             let better = |best: &Lane| (lane.priority, best.served()) > (best.priority, lane.served());
             if best.is_none_or(better) {
                 best = Some(lane);
             }
-        }
+        });
         best.map(|lane| usize::from(lane.id.0))
     }
 
@@ -158,6 +176,11 @@ impl State {
     /// Whether an unreliable lane has something that could leave.
     pub(super) fn unreliable_waits(&self) -> bool {
         !self.busy.without(&self.reliable).is_empty()
+    }
+
+    /// The same of a lane whose messages may leave in fragments.
+    pub(super) fn fragments_wait(&self) -> bool {
+        self.busy.meets(&self.fragmented)
     }
 
     /// At how many bytes per second the fragments of unreliable messages leave: a tenth more than the path was seen to

@@ -172,9 +172,11 @@ impl Link {
         }
         self.skip_in -= 1;
         self.state.pacer.spend(length);
-        self.state.cap.spend(length);
-        self.state.counters.packets_sent += 1;
-        self.state.counters.bytes_sent += length as u64;
+        if self.limits.bandwidth.is_some() {
+            self.state.cap.spend(length);
+        }
+        self.state.traffic.packets_sent += 1;
+        self.state.traffic.bytes_sent += length as u64;
     }
 
     /// Lets the token buckets fill, as far as somebody waits for them.
@@ -186,7 +188,7 @@ impl Link {
                 None => self.state.pacer.restart(now),
             }
         }
-        if self.state.unreliable_waits() {
+        if self.state.fragments_wait() {
             let rate = self.state.smooth_rate();
             self.state.smoother.update(now, rate, SMOOTH_BURST * packet);
         }
@@ -208,7 +210,7 @@ impl Link {
         if self.state.reliable_waits() && self.window_is_open() {
             self.state.pacer.wait();
         }
-        if self.state.unreliable_waits() {
+        if self.state.fragments_wait() {
             self.state.smoother.wait();
         }
         if self.state.has_work() {
@@ -233,8 +235,7 @@ impl Link {
         let cap = cap.map(|rate| self.state.cap.opens_at(rate));
         let paced = !self.state.pacer.is_open() && self.state.reliable_waits() && self.window_is_open();
         let pace = if paced { self.state.rate().map(|rate| self.state.pacer.opens_at(rate)) } else { None };
-        // What is not reliable and still here are fragments that wait for the next burst.
-        let smooth = !self.state.smoother.is_open() && self.state.unreliable_waits();
+        let smooth = !self.state.smoother.is_open() && self.state.fragments_wait();
         let smooth = smooth.then(|| self.state.smoother.opens_at(self.state.smooth_rate()));
         cap.max([pace, smooth].into_iter().flatten().min())
     }

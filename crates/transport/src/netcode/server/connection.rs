@@ -31,18 +31,20 @@ impl InboundRates {
     }
 }
 
+/// In this order in memory: what every packet touches comes first, the rest behind the session.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Connection {
     pub(super) address: SocketAddr,
-    pub(super) key: AddressKey,
-    pub(super) session: Session,
     pub(super) phase: Phase,
     packets: Bucket,
     bytes: Bucket,
-    /// Since when, and when last, the peer sent more than it may.
-    over_rate: Option<(Mono, Mono)>,
     /// Forgeries in the tick of that number.
     forgeries: (u64, u32),
+    pub(super) session: Session,
+    pub(super) key: AddressKey,
+    /// Since when, and when last, the peer sent more than it may.
+    over_rate: Option<(Mono, Mono)>,
     /// The entry of the timer queue that counts; others of this connection are leftovers.
     pub(super) scheduled: Option<Mono>,
     pub(super) keep_alive_queued: bool,
