@@ -78,6 +78,13 @@ fn clients_that_misbehave_do_not_slow_the_others_down() {
     assert!(messages(&rough) * 10 >= messages(&calm) * 9, "{} of {}", messages(&rough), messages(&calm));
 }
 
+#[test]
+fn a_play_gives_the_same_story_over_every_driver() {
+    for seed in 0..10 {
+        assert_eq!(Case::new(seed, Level::L2, SHORT).run_over_drivers(), None, "seed {seed}");
+    }
+}
+
 #[cfg(feature = "mutants")]
 #[test]
 fn a_driver_that_does_not_tell_of_its_servers_end_gives_another_story() {
