@@ -15,7 +15,7 @@ use netstream::state::TRANSITIONS;
 use netstream_sim::model::handshake::{Handshake, Rule};
 use netstream_sim::model::lifecycle::Lifecycle;
 use netstream_sim::model::{Explored, explore};
-use netstream_sim::{Case, LADDER, Level, Outcome, Plan, Report, Trace, capture, climb_all, shrink};
+use netstream_sim::{Case, LADDER, Level, Outcome, Plan, Report, Trace, Violation, capture, climb_all, shrink};
 
 use crate::args::{Command, Run};
 use crate::progress::Progress;
@@ -67,7 +67,7 @@ fn run_seeds(run: &Run) -> ExitCode {
         {
             progress.clear();
             if report.failures.len() <= SHOWN {
-                explain(case, run.trace);
+                explain(case, &violation, run.trace);
             } else {
                 println!("seed {}: {}", case.seed, violation.invariant.name());
             }
@@ -182,9 +182,13 @@ fn measure_speed(level: Level, length: Duration) -> ExitCode {
 }
 
 /// Shows a failure: what, the last of the log, and the smallest case.
-fn explain(case: &Case, trace: bool) {
+fn explain(case: &Case, found: &Violation, trace: bool) {
     let outcome = case.run(if trace { Trace::Print } else { Trace::Last });
-    let Some(violation) = &outcome.violation else { return };
+    let Some(violation) = &outcome.violation else {
+        // One run alone does not show it: it is what differs between two.
+        println!("seed {} commit {}: {found}", case.seed, commit());
+        return println!("{}", args::replay_line(case));
+    };
     println!("seed {} commit {}: {violation}", case.seed, commit());
     if !trace {
         println!("the last of the log:");
@@ -200,7 +204,7 @@ fn replay(case: &Case, trace: bool) -> ExitCode {
     let outcome = case.run(if trace { Trace::Print } else { Trace::Hash });
     let Outcome { seed, hash, entries, violation, .. } = &outcome;
     println!("seed {seed} commit {}: hash {hash:016x} after {entries} entries", commit());
-    match violation {
+    match violation.clone().or_else(|| case.judge().violation) {
         Some(violation) => {
             println!("{violation}");
             ExitCode::FAILURE
