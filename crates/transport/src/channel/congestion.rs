@@ -59,6 +59,11 @@ const QUEUED_PACKETS: u64 = 8;
 /// The loss that probing for more makes up for, in percent.
 const MAX_LOSS: u64 = 25;
 
+/// The least round trip that the window bridges. Shorter ones are those of ends that both have a processor; whoever waits
+/// for one waits for about so long, and a window for less would let the path idle, the rate be seen to fall, and the next
+/// window be smaller still. What paces keeps the queue short, and one of this length is none ([`Congestion::queue_sign`]).
+const LEAST_ROUND_TRIP: Duration = Duration::from_millis(4);
+
 /// For how many round trips the best delivery rate counts.
 const BANDWIDTH_ROUNDS: u64 = 10;
 
@@ -447,7 +452,10 @@ impl Congestion {
         }
         let bdp = match self.mode {
             Mode::Startup | Mode::Drain => self.bdp(STARTUP_GAIN).max(INITIAL_WINDOW),
-            Mode::Cruise => self.bdp(CRUISE_WINDOW_GAIN),
+            Mode::Cruise => {
+                let rtt = self.min_rtt.unwrap_or_default().max(LEAST_ROUND_TRIP);
+                bytes_in(self.bandwidth.get() * CRUISE_WINDOW_GAIN / 100, rtt)
+            }
             Mode::ProbeRtt { .. } => self.bdp(50),
         };
         // Acks that wait for our next tick leave the path idle unless that much more is on its way.
