@@ -4,8 +4,11 @@
 mod channel_measure;
 mod channel_pair;
 
+use std::time::Duration;
+
 use channel_measure::{RATE, delays, large, pair, rpcs};
-use channel_pair::ms;
+use channel_pair::{CLIENT, SERVER, ms};
+use netstream_transport::ChannelId;
 
 #[test]
 fn at_1_percent_loss_and_50_ms_nine_tenths_of_the_link_are_used() {
@@ -36,4 +39,18 @@ fn beside_a_transfer_the_99th_percentile_of_game_traffic_stays_within_twice_its_
             assert!(beside <= alone * 2, "{rtt} ms, {per_message} ticks per message: {beside:?}, alone {alone:?}");
         }
     }
+}
+
+#[test]
+fn a_stream_does_not_starve_where_an_end_waits_for_a_processor() {
+    let mut pair = pair(1, Duration::from_micros(100), 0.0);
+    for end in &mut pair.ends {
+        end.path.rate = Some((125_000_000, 4096));
+    }
+    pair.send(SERVER, ChannelId::RELIABLE, &vec![7; 16 << 20]);
+    // The path is seen to be as short as it is; from then on the client gets a processor every 3 ms.
+    pair.run_for(ms(5));
+    pair.ends[CLIENT].tick = ms(3);
+    pair.run_for(ms(1000));
+    assert_eq!(pair.ends[CLIENT].received_messages, 1, "16 MiB in a second");
 }
