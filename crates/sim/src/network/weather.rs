@@ -128,7 +128,7 @@ impl Weather {
         let Self { faults, latest, .. } = self;
         let row = client.min(latest.len() - 1);
         let column = usize::from(toward == Toward::Client);
-        let (mut fate, mut held) = (Fate::default(), false);
+        let (mut fate, mut held, mut clogged) = (Fate::default(), false, Duration::ZERO);
         for Active { fault, dice, paths } in faults {
             if !fault.is_on(now) || fault.node.is_some_and(|node| node != client) {
                 continue;
@@ -195,7 +195,7 @@ impl Weather {
                     held = true;
                     fate.travel += dice.up_to(hold);
                 }
-                Effect::Clog { .. } => fate.travel += fault.end().since(now),
+                Effect::Clog { .. } => clogged = clogged.max(fault.end().since(now)),
                 Effect::Corrupt { bits, .. } => fate.damage = Some(Damage::Bits(bits)),
                 Effect::Truncate { .. } => fate.damage = Some(Damage::Truncate),
                 Effect::Extend { .. } => fate.damage = Some(Damage::Extend),
@@ -203,6 +203,8 @@ impl Weather {
                 _ => {}
             }
         }
+        // Whom two clogs hold up, the one that lasts longer lets go.
+        fate.travel += clogged;
         let due = now + fate.travel;
         let latest = &mut latest[row][column];
         if !held {
@@ -211,5 +213,31 @@ impl Weather {
             *latest = (*latest).max(due);
         }
         Some(fate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Level;
+
+    /// It was held up for as long as both together, beyond the moment at which the network is well (seed 2358).
+    #[test]
+    fn a_packet_in_two_clogs_comes_out_when_the_longer_one_is_over() {
+        let seconds = |seconds| Mono::ZERO + Duration::from_secs(seconds);
+        let clog = |start, length| Fault {
+            effect: Effect::Clog { toward: Toward::Both },
+            start: seconds(start),
+            length: Duration::from_secs(length),
+            node: None,
+        };
+        let mut plan = Plan::new(1, Level::L1, Duration::from_secs(100));
+        plan.faults = vec![clog(10, 50), clog(30, 25)];
+        let mut weather = Weather::new(&plan);
+        let mut due = |at| {
+            let fate = weather.fate(seconds(at), 0, Toward::Server, 100, &mut Tally::default());
+            seconds(at) + fate.expect("nothing is lost").travel
+        };
+        assert_eq!([5, 20, 40, 58, 60, 61].map(&mut due), [5, 60, 60, 60, 60, 61].map(seconds));
     }
 }
