@@ -121,9 +121,11 @@ impl ClientNode {
             let mut report = |incoming: netstream::transport::Incoming<'_>| {
                 ledger.client_reports(now, *attempt, &incoming);
             };
-            while !network.refuses(now, *port)
+            let mut fetched = 0;
+            while network.may_receive(now, *port, fetched)
                 && let Some(from) = network.receive(now, *port, &mut self.buf)
             {
+                fetched += 1;
                 core.handle_datagram(local, from, &mut self.buf, &mut report);
             }
             core.tick(local, &mut report);

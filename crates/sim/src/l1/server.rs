@@ -120,10 +120,11 @@ impl ServerNode {
     ) {
         let Self { core: Some(core), bonds, strangers, numbers, port, buf, index, .. } = self else { return };
         let Moment { truth: now, local } = at;
-        let mut accepted = false;
-        while !network.refuses(now, *port)
+        let (mut accepted, mut fetched) = (false, 0);
+        while network.may_receive(now, *port, fetched)
             && let Some(from) = network.receive(now, *port, buf)
         {
+            fetched += 1;
             if let Some((received, _)) = strangers.entry(from).or_insert(Some((0, 0))) {
                 *received += buf.len() as u64;
             }
