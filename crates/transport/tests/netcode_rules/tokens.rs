@@ -136,6 +136,23 @@ fn h4_a_used_token_does_not_survive_a_restart() {
 }
 
 #[test]
+fn h4_a_used_token_does_not_survive_a_restart_while_the_clock_is_behind() {
+    let mut world = World::with_server(4);
+    let token = world.join(1);
+    world.run(SECOND);
+    world.wall_offset = -3600;
+    world.add_server(server_address(), server_config(), &Limits::default());
+    world.run(SECOND);
+    world.wall_offset = 0;
+    world.connect(client_address(1), &token);
+    world.run(6 * SECOND);
+    assert_eq!(world.server().accepted(), 0);
+    assert!(world.counter(Counter::RequestBeforeStart) >= 40);
+    // Who has a token from after the start gets in.
+    world.join(2);
+}
+
+#[test]
 fn h6_a_full_table_of_used_tokens_refuses_and_forgets_nothing() {
     let mut world = world_with(6, |limits| limits.consumed_tokens = 2);
     let first = world.join(1);

@@ -18,7 +18,7 @@ use crate::netcode::pending::{HANDSHAKE_LIFE, Handshake, HandshakeId, Pending};
 use crate::netcode::table::AddressKey;
 use crate::netcode::token::PrivateToken;
 use crate::netcode::{KeyRing, Transmit};
-use crate::{Identity, Mono, Now, Random, Wall};
+use crate::{Identity, Mono, Now, Random};
 
 /// The largest response that has a body of the right size.
 const MAX_RESPONSE: usize = 1 + 8 + CHALLENGE_BODY + TAG_BYTES;
@@ -136,12 +136,12 @@ impl Handshakes {
     }
 
     /// Until when a token with this expiry may be shown, if it may now (step 4, H4).
-    fn acceptable_until(&mut self, kind: KeyKind, expiry: u64, now: Wall) -> Result<u64, Counter> {
+    fn acceptable_until(&mut self, kind: KeyKind, expiry: u64, at: Now) -> Result<u64, Counter> {
         let tolerance = match kind {
             KeyKind::Issuer => 0,
             KeyKind::JoinCode => CLOCK_TOLERANCE.as_secs(),
         };
-        let now = now.as_unix();
+        let now = at.wall.as_unix();
         let until = expiry.saturating_add(tolerance);
         let latest = now.saturating_add(self.lifetime);
         if until <= now {
@@ -151,8 +151,10 @@ impl Handshakes {
             self.clock_ahead = expiry - latest;
             return Err(Counter::RequestFuture);
         }
-        // The clock tells whole seconds, so the second of the start belongs to the time before it.
-        let start = self.start.wall.as_unix().saturating_add(1);
+        // A clock that was behind at the start and has been set right since shows the start to be later than it was thought
+        // to be. It tells whole seconds, so the second of the start belongs to the time before it.
+        let shown = now.saturating_sub(at.mono.since(self.start.mono).as_secs());
+        let start = self.start.wall.as_unix().max(shown).saturating_add(1);
         if kind == KeyKind::Issuer && !mutant(17) && expiry < start.saturating_add(self.lifetime) {
             return Err(Counter::RequestBeforeStart);
         }
@@ -171,7 +173,7 @@ impl Handshakes {
             BadRequest::Version => Counter::RequestVersion,
         })?;
         let kind = self.keys.find(request.protocol_id).ok_or(Counter::RequestProtocolId)?.kind;
-        let until = self.acceptable_until(kind, request.expiry, now.wall)?;
+        let until = self.acceptable_until(kind, request.expiry, now)?;
         let mac = PrivateToken::mac(request.sealed);
         if self.consumed.contains(&mac, until) {
             return Err(Counter::RequestConsumed);
