@@ -55,6 +55,16 @@ fn hear(
     got.0.extend(poses.read().map(|pose| ("pose", pose.rpc.0)));
 }
 
+/// Each type on its channel, and who hears them.
+fn register(app: &mut App) {
+    app.register_rpc::<Bulk>()
+        .register_rpc_with::<Alarm>(RpcOptions::new().channel(URGENT))
+        .register_rpc_with::<Gossip>(RpcOptions::new().channel(LAZY))
+        .register_rpc_with::<Pose>(RpcOptions::new().channel(POSE))
+        .init_resource::<Got>()
+        .add_systems(Update, hear);
+}
+
 struct Pair {
     server: App,
     client: App,
@@ -84,13 +94,8 @@ impl Pair {
                 (config.server_link.channels, config.client_link.channels) = (channels(), channels());
                 let driver = UdpDriver::on(network.clone(), config, Box::new(random));
                 Some(Box::new(Simulated::new(driver, profile, seed)))
-            }))
-            .register_rpc::<Bulk>()
-            .register_rpc_with::<Alarm>(RpcOptions::new().channel(URGENT))
-            .register_rpc_with::<Gossip>(RpcOptions::new().channel(LAZY))
-            .register_rpc_with::<Pose>(RpcOptions::new().channel(POSE))
-            .init_resource::<Got>()
-            .add_systems(Update, hear);
+            }));
+            register(&mut app);
             app
         };
         let mut server = app(NetworkStreamPlugin::server(), 2, LinkProfile::PERFECT);
@@ -245,13 +250,8 @@ fn channels_that_the_plugin_was_given_are_those_of_every_driver() {
     let hub = IpcHub::new();
     let app = |plugin: NetworkStreamPlugin| {
         let mut app = App::new();
-        app.add_plugins(plugin.with_ipc(&hub).with_channels(&channels()))
-            .register_rpc::<Bulk>()
-            .register_rpc_with::<Alarm>(RpcOptions::new().channel(URGENT))
-            .register_rpc_with::<Gossip>(RpcOptions::new().channel(LAZY))
-            .register_rpc_with::<Pose>(RpcOptions::new().channel(POSE))
-            .init_resource::<Got>()
-            .add_systems(Update, hear);
+        app.add_plugins(plugin.with_ipc(&hub).with_channels(&channels()));
+        register(&mut app);
         app
     };
     for endpoint in ["ipc://here", "udp://127.0.0.1:0"] {
