@@ -232,7 +232,7 @@ impl Network {
     /// Whether one more datagram can be fetched in an update that has fetched so many. As in the driver, a call fetches a
     /// batch, and one that is refused is tried once more.
     pub(crate) fn may_receive(&mut self, now: Mono, port: Port, fetched: usize) -> bool {
-        !fetched.is_multiple_of(BATCH) || !(self.refuses(now, port) && self.refuses(now, port))
+        !(fetched.is_multiple_of(BATCH) && self.refuses(now, port) && self.refuses(now, port))
     }
 
     /// Takes the next datagram that has reached the socket by `now` into `buf`, and says where it claims to be from.
