@@ -75,6 +75,12 @@ impl Clock {
         Self { start: Instant::now(), skipped: Duration::ZERO }
     }
 
+    /// One that was started so long ago, and what it showed then.
+    fn up_for(time: Duration) -> (Self, Now) {
+        let clock = Self { start: Instant::now() - time, skipped: Duration::ZERO };
+        (clock, Now { mono: Mono::ZERO, wall: Wall::from_unix(unix_now() - time.as_secs()) })
+    }
+
     fn now(&self) -> Now {
         let elapsed = self.start.elapsed() + self.skipped;
         Now { mono: Mono::ZERO + elapsed, wall: Wall::from_unix(unix_now() + self.skipped.as_secs()) }
@@ -100,9 +106,8 @@ impl OurServer {
         limits.connections = connections;
         (limits.inbound_packets, limits.inbound_packet_burst) = (1_000_000, 1_000_000);
         (limits.inbound_bytes, limits.inbound_byte_burst) = (1_000_000_000, 1_000_000_000);
-        let clock = Clock::new();
         // It has been up for a while: tokens of this very second are good.
-        let start = Now { wall: Wall::from_unix(unix_now() - 2), ..clock.now() };
+        let (clock, start) = Clock::up_for(Duration::from_secs(2));
         let server = Server::new(config, &limits, &mut SeededRandom::new(7), start);
         Self { socket, server, clock, events: Vec::new(), payloads: Vec::new() }
     }
