@@ -1,6 +1,6 @@
 //! What can be read from a datagram without any key.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use netstream::transport::Mono;
@@ -11,9 +11,20 @@ const MEMORY: Duration = Duration::from_secs(30);
 /// The first number of a server's session has these bits clear: it is made of the second in which it begins.
 const FIRST: u64 = (1 << 20) - 1;
 
+/// So many of one address are remembered for [`MEMORY`]; of a busy connection, a tenth of the time is long enough.
+const MANY: usize = 4096;
+
 /// The packet numbers that went to one address, to see whether one is used twice.
 #[derive(Debug, Default)]
-pub(crate) struct Numbers(BTreeMap<u64, (Mono, u64)>);
+pub(crate) struct Numbers(VecDeque<Used>);
+
+/// Sorted by number, as they are used in this order.
+#[derive(Debug)]
+struct Used {
+    number: u64,
+    at: Mono,
+    digest: u64,
+}
 
 impl Numbers {
     /// From now on other keys are used.
@@ -32,17 +43,18 @@ impl Numbers {
             // A session begins, whose keys are its own; two of them may begin within one second at one address.
             self.forget();
         }
-        let digest = super::server::digest(datagram);
-        if let Some((at, before)) = self.0.insert(number, (now, digest))
-            && before != digest
-            && now.since(at) < MEMORY
-        {
-            return Err(format!("number {number} has two meanings"));
+        let used = Used { number, at: now, digest: super::server::digest(datagram) };
+        let newest = self.0.back().is_none_or(|newest| newest.number < number);
+        let after = if newest { self.0.len() } else { self.0.partition_point(|used| used.number < number) };
+        match self.0.get_mut(after).filter(|known| known.number == number) {
+            Some(known) if known.digest != used.digest && now.since(known.at) < MEMORY => {
+                return Err(format!("number {number} has two meanings"));
+            }
+            Some(known) => *known = used,
+            None => self.0.insert(after, used),
         }
-        // A busy connection needs no longer memory to be caught.
-        if self.0.len() > 4096 {
-            self.0.retain(|_, (at, _)| now.since(*at) < MEMORY / 10);
-        }
+        let memory = if self.0.len() > MANY { MEMORY / 10 } else { MEMORY };
+        while self.0.pop_front_if(|used| now.since(used.at) >= memory).is_some() {}
         Ok(())
     }
 }
