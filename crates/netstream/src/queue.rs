@@ -1,5 +1,7 @@
 //! A queue of whole messages in two flat arrays, so that a steady flow allocates nothing.
 
+use netstream_driver::transport::copy::append;
+
 /// A first-in, first-out queue of byte messages.
 #[derive(Clone, Debug, Default)]
 pub struct MessageQueue {
@@ -34,7 +36,7 @@ impl MessageQueue {
             self.compact();
         }
         for part in parts {
-            self.bytes.extend_from_slice(part);
+            append(&mut self.bytes, part);
         }
         self.ends.push(self.bytes.len());
     }

@@ -9,6 +9,8 @@
 
 pub mod channel;
 pub mod client;
+#[doc(hidden)]
+pub mod copy;
 pub mod crypto;
 pub mod incoming;
 pub mod limits;

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use netstream_transport::{ChannelId, ConnectionId, DisconnectReason};
+use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, copy};
 
 /// The most reliable messages that wait in one direction, as on UDP.
 pub(super) const RELIABLE_MESSAGES: usize = 512;
@@ -94,7 +94,7 @@ impl Batch {
         }
         load.messages += 1;
         load.bytes += message.len();
-        self.bytes.extend_from_slice(message);
+        copy::append(&mut self.bytes, message);
         self.entries.push(Entry { channel, len: message.len() });
         true
     }

@@ -2,6 +2,7 @@
 
 use bevy_ecs::entity::Entity;
 use netstream_driver::transport::ChannelId;
+use netstream_driver::transport::copy::append;
 use netstream_driver::{NetworkDriver, SendError};
 
 use super::NetworkStreamDriver;
@@ -54,7 +55,7 @@ impl NetworkStreamDriver {
         }
         self.message.clear();
         self.message.push(kind as u8);
-        self.message.extend_from_slice(body);
+        append(&mut self.message, body);
         // The time of this update is right enough: when a packet leaves is told when it does.
         let now = self.session.core.last_now();
         let driver = self.session.store.get_mut(key.driver).ok_or(SendError::NotConnected)?;

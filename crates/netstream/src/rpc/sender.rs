@@ -6,6 +6,7 @@ use std::time::Duration;
 use bevy_ecs::change_detection::{DetectChanges, DetectChangesMut, Mut};
 use bevy_ecs::entity::Entity;
 use bevy_ecs::system::{Local, Query, Res, ResMut, SystemParam};
+use netstream_driver::transport::copy::append;
 use netstream_driver::transport::{ChannelId, ConnectionId, Now};
 use netstream_driver::{ConnectionKey, NetworkDriver, SendError};
 use postcard::ser_flavors::Flavor;
@@ -376,7 +377,7 @@ impl Flavor for Append<'_> {
     }
 
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        append(self.0, bytes);
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use netstream_driver::transport::copy::append;
+
 use crate::tick::Tick;
 
 /// How many are kept. At 60 Hz half a second: an acknowledgement that takes longer finds its snapshot gone.
@@ -41,7 +43,7 @@ impl Baselines {
         }
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
-        bytes.extend_from_slice(snapshot);
+        append(&mut bytes, snapshot);
         self.bytes += bytes.len();
         self.entries.push_back((tick, bytes));
     }

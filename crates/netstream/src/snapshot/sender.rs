@@ -7,6 +7,7 @@ use bevy_ecs::component::Component;
 use bevy_ecs::entity::Entity;
 use bevy_ecs::system::{Local, Query, Res, ResMut, SystemParam};
 use netstream_driver::transport::Mono;
+use netstream_driver::transport::copy::append;
 use netstream_driver::{IpcDriver, SendError};
 
 use super::baseline::Baselines;
@@ -125,7 +126,7 @@ impl OutgoingSnapshots {
                 self.ready_ticks.remove(0);
             }
             let _ = ready.try_push_with(|out| {
-                sections.iter().for_each(|(_, range)| out.extend_from_slice(&bytes[range.clone()]));
+                sections.iter().for_each(|(_, range)| append(out, &bytes[range.clone()]));
                 Ok::<(), ()>(())
             });
             self.ready_ticks.push(old);
@@ -185,7 +186,7 @@ impl SnapshotSender<'_, '_> {
     /// [`TickSnapshots`](crate::TickSnapshots).
     pub fn send_bytes(&mut self, connection: Entity, snapshot: &[u8]) -> Result<usize, SnapshotError> {
         self.scratch.0.clear();
-        self.scratch.0.extend_from_slice(snapshot);
+        append(&mut self.scratch.0, snapshot);
         self.put(connection, 0, None)
     }
 
@@ -301,7 +302,7 @@ pub(crate) fn flush(
             report = Report { tick, fraction, ..report };
             packet.clear();
             write_header(&mut packet, &report);
-            packet.extend_from_slice(sections);
+            append(&mut packet, sections);
             match net.send_data(entity, MessageKind::TickSnapshot, &packet) {
                 Ok(()) => {
                     acks.sent(tick);

@@ -19,6 +19,8 @@
 
 use std::ops::Range;
 
+use netstream_driver::transport::copy::append;
+
 use crate::session::wire::{Reader, write_varint};
 use crate::tick::Tick;
 use crate::time::Report;
@@ -60,7 +62,7 @@ pub(crate) fn write_whole(out: &mut Vec<u8>, kind: u32, bytes: &[u8]) {
     write_varint(out, kind);
     write_varint(out, 0);
     write_varint(out, bytes.len() as u32);
-    out.extend_from_slice(bytes);
+    append(out, bytes);
 }
 
 /// Appends a snapshot of `length` bytes as its delta from the one that lies `back` ticks before.
@@ -69,7 +71,7 @@ pub(crate) fn write_delta(out: &mut Vec<u8>, kind: u32, back: u32, length: usize
     write_varint(out, back);
     write_varint(out, length as u32);
     write_varint(out, delta.len() as u32);
-    out.extend_from_slice(delta);
+    append(out, delta);
 }
 
 /// One section.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::copy;
+
 /// Buffers that a peer fills grow by no more than this at once while they are small: a packet never makes more memory
 /// grow than a small multiple of what arrived (`security.md` T-D2).
 const STEP: usize = 2048;
@@ -15,7 +17,7 @@ pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], most: usize) {
         let target = (capacity + step).min(most).max(length + bytes.len());
         buffer.reserve_exact(target - length);
     }
-    buffer.extend_from_slice(bytes);
+    copy::append(buffer, bytes);
 }
 
 /// Appends what the application sends. The ring's memory grows by doubling and not beyond `most`, which its content
@@ -26,7 +28,7 @@ pub(super) fn append_ring(ring: &mut VecDeque<u8>, bytes: &[u8], most: usize) {
         let target = (2 * capacity).min(most).max(length + bytes.len());
         ring.reserve_exact(target - length);
     }
-    ring.extend(bytes);
+    copy::pieces(bytes).for_each(|piece| ring.extend(piece));
 }
 
 /// Copies the bytes from `start` on into all of `into`. They are there.

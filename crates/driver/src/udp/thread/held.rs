@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use netstream_transport::{ChannelId, ConnectionId};
+use netstream_transport::{ChannelId, ConnectionId, copy};
 
 /// Per connection and channel, what waits in order. The caller's side bounds it: it takes no more for a channel than the
 /// channel's own queue holds.
@@ -36,7 +36,7 @@ impl Held {
             queue.bytes.drain(..queue.start);
             queue.start = 0;
         }
-        queue.bytes.extend_from_slice(message);
+        copy::append(&mut queue.bytes, message);
         queue.lens.push_back(message.len());
         self.messages += 1;
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Identity, Incoming};
+use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Identity, Incoming, copy};
 
 /// From the thread to the caller.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Inbox {
         self.boxed += usize::from(matches!(incoming, Incoming::Accepted { .. } | Incoming::Disconnected { .. }));
         self.news.push(match incoming {
             Incoming::Message { connection, channel, bytes } => {
-                self.bytes.extend_from_slice(bytes);
+                copy::append(&mut self.bytes, bytes);
                 News::Message { connection, channel, len: bytes.len() }
             }
             Incoming::Connected { connection } => News::Connected(connection),
@@ -81,7 +81,7 @@ impl Inbox {
         if other.news.is_empty() {
             std::mem::swap(self, other);
         } else {
-            other.bytes.extend_from_slice(&self.bytes);
+            copy::append(&mut other.bytes, &self.bytes);
             other.news.append(&mut self.news);
             other.boxed += self.boxed;
         }
@@ -150,7 +150,7 @@ pub(super) enum Order<'a> {
 
 impl Orders {
     pub(super) fn send(&mut self, connection: ConnectionId, channel: ChannelId, reliable: bool, message: &[u8]) {
-        self.bytes.extend_from_slice(message);
+        copy::append(&mut self.bytes, message);
         self.orders.push(Entry::Send { connection, channel, len: message.len() });
         if !reliable {
             self.unreliable += message.len() + NEWS_COST;
@@ -175,7 +175,7 @@ impl Orders {
         if other.orders.is_empty() {
             std::mem::swap(self, other);
         } else {
-            other.bytes.extend_from_slice(&self.bytes);
+            copy::append(&mut other.bytes, &self.bytes);
             other.orders.append(&mut self.orders);
             other.unreliable += self.unreliable;
         }
