@@ -19,6 +19,11 @@ const PROMPT: u32 = 2;
 /// a server takes from a client (240 a second; `security.md` §4).
 pub(super) const SPACING: Duration = Duration::from_millis(8);
 
+/// How many acks that the peer waits for may leave sooner, after a while with few. On a path of one millisecond each that
+/// kept its space would cost several round trips; a short transfer is over after so many, and a long one has a window by
+/// then that needs no more.
+const URGENT: u32 = 16;
+
 /// What has arrived.
 #[derive(Debug)]
 #[repr(C)]
@@ -33,6 +38,10 @@ pub(super) struct Received {
     due: Option<Mono>,
     /// Before when it need not.
     not_before: Mono,
+    /// The same had every ack kept its space.
+    spaced: Mono,
+    /// Whether the peer waits for an ack of the packet that is being taken in.
+    urgent: bool,
     /// Packets that ask for an ack and have arrived since the last one left.
     asking: u32,
     /// Which of the last [`WINDOW`] numbers have arrived; number n at bit n mod WINDOW.
@@ -52,6 +61,8 @@ impl Received {
             asking: 0,
             due: None,
             not_before: Mono::ZERO,
+            spaced: Mono::ZERO,
+            urgent: false,
         }
     }
 
@@ -75,10 +86,15 @@ impl Received {
         self.next.wrapping_sub(number) > WINDOW || self.seen.has(number)
     }
 
+    /// The packet that will be noted next holds a probe: its sender waits for the ack.
+    pub(super) const fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
     /// Notes a packet that is no duplicate. `taken` says that all of it has been processed; `asks` that it wants an
     /// ack.
     pub(super) fn record(&mut self, now: Mono, number: u64, taken: bool, asks: bool, max_ack_delay: Duration) {
-        let gap = number != self.next;
+        let (gap, urgent) = (number != self.next, std::mem::take(&mut self.urgent));
         if !is_before(number, self.next) {
             let skipped = number.wrapping_sub(self.next).saturating_add(1).min(WINDOW);
             for back in 0..skipped {
@@ -97,8 +113,10 @@ impl Received {
         if asks {
             self.asking = self.asking.saturating_add(1);
             // A gap may be a loss, which the peer wants to know of at once.
-            let delay = if gap || self.asking >= PROMPT { Duration::ZERO } else { max_ack_delay };
-            let due = (now + delay).max(self.not_before);
+            let delay = if gap || urgent || self.asking >= PROMPT { Duration::ZERO } else { max_ack_delay };
+            let space = self.spaced.since(now).saturating_sub(SPACING * URGENT);
+            let not_before = if urgent { now + space } else { self.not_before };
+            let due = (now + delay).max(not_before);
             self.due = Some(self.due.map_or(due, |at| at.min(due)));
         }
     }
@@ -171,6 +189,7 @@ impl Received {
         self.asking = 0;
         self.due = None;
         self.not_before = now + SPACING;
+        self.spaced = self.spaced.max(now) + SPACING;
         Some(complete.then_some(largest))
     }
 }
@@ -316,6 +335,26 @@ mod tests {
         acked(&mut received, 100, 9).unwrap();
         received.record(at(40), 7, true, true, DELAY);
         assert_eq!(received.due(), Some(at(40)));
+    }
+
+    #[test]
+    fn acks_that_are_waited_for_are_prompt_and_leave_125_times_a_second_in_the_long_run() {
+        let mut received = Received::new(0);
+        let mut acks = Vec::new();
+        for millis in 0..1_000 {
+            let now = Mono::from_nanos(u64::from(millis) * 1_000_000);
+            received.hurry();
+            received.record(now, u64::from(millis), true, true, DELAY);
+            if received.due().is_some_and(|due| due <= now) {
+                let mut buf = [0; 100];
+                let complete = received.write_ack(now, &mut Writer::new(&mut buf), 100).unwrap();
+                received.on_report_arrived(complete.unwrap());
+                acks.push(millis);
+            }
+        }
+        assert_eq!(acks[..URGENT as usize], (0..URGENT).collect::<Vec<_>>());
+        let (last, long_ago) = (acks[acks.len() - 1], acks[acks.len() - 101]);
+        assert_eq!(last - long_ago, 100 * SPACING.as_millis() as u32);
     }
 
     #[test]

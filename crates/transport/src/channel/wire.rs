@@ -50,7 +50,7 @@
 //! **Window**: the low 24 bits of the stream offset up to which (excluding) the sender of a reliable ordered channel
 //! may send. Before the first one of a channel it is [`INITIAL_WINDOW`]. It never shrinks.
 //!
-//! **Probe** says nothing and asks for an ack. **Close** has code u32, text length u8 and UTF-8 text: the sender has
+//! **Probe** says nothing and asks for an ack, at once. **Close** has code u32, text length u8 and UTF-8 text: the sender has
 //! ended the connection, and why. **Close-ack** answers every close.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]

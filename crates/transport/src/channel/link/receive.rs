@@ -120,7 +120,10 @@ impl Link {
                 self.state.refresh(channel);
                 Ok(Taken::Yes)
             }
-            Frame::Probe => Ok(Taken::Yes),
+            Frame::Probe => {
+                self.state.received.hurry();
+                Ok(Taken::Yes)
+            }
             Frame::Close(reason) => {
                 self.handle_close(reason);
                 Ok(Taken::Yes)

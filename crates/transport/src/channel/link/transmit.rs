@@ -3,6 +3,7 @@
 use super::super::codec::Writer;
 use super::super::frame::{Carrier, window_len, write_probe, write_window};
 use super::super::lane::LaneKind;
+use super::super::received::SPACING;
 use super::super::sent::{Cargo, MAX_CARGO};
 use super::super::wire::{MIN_ACK, write_head};
 use super::Link;
@@ -89,6 +90,9 @@ impl Link {
             self.write_window(channel, &mut writer);
             asks = true;
             reliable_cargo = true;
+        }
+        if reliable && self.is_last_of_window() && writer.room() > 0 {
+            write_probe(&mut writer);
         }
         let mut pieces = 0;
         while pieces < MAX_CARGO - 8
@@ -220,6 +224,13 @@ impl Link {
 
     fn window_is_open(&self) -> bool {
         self.sent.bytes_in_flight() + self.state.path.size() <= self.state.congestion.window()
+    }
+
+    /// Whether nothing reliable may follow the packet that is being written until an ack comes, which on a short path
+    /// takes longer to leave than to arrive.
+    fn is_last_of_window(&self) -> bool {
+        let after = self.sent.bytes_in_flight() + 2 * self.state.path.size();
+        after > self.state.congestion.window() && self.state.rtt.smoothed().is_some_and(|rtt| rtt < SPACING)
     }
 
     fn pacer_is_open(&self) -> bool {
