@@ -87,6 +87,20 @@ pub trait NetworkDriver: Send + Sync + 'static {
     fn send(&mut self, now: Now, connection: ConnectionId, channel: ChannelId, message: &[u8])
     -> Result<(), SendError>;
 
+    /// The same with a message that the caller does not need any more: a driver may take its memory over instead of
+    /// copying it. It is empty afterwards, and untouched after an error.
+    fn send_owned(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        message: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.send(now, connection, channel, message)?;
+        message.clear();
+        Ok(())
+    }
+
     /// Lets everything leave that is queued and may leave.
     fn flush(&mut self, now: Now);
 

@@ -87,10 +87,17 @@ impl MessageQueue {
         self.bytes.get(self.start()..end)
     }
 
+    /// The only message, with its memory; whoever takes it calls [`pop_front`](Self::pop_front) next.
+    pub(crate) fn only(&mut self) -> Option<&mut Vec<u8>> {
+        (self.ends.len() == 1 && self.head == 0).then_some(&mut self.bytes)
+    }
+
     /// Drops the oldest message.
     pub fn pop_front(&mut self) {
-        if !self.is_empty() {
+        if self.len() > 1 {
             self.head += 1;
+        } else {
+            self.clear();
         }
     }
 

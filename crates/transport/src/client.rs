@@ -114,10 +114,19 @@ impl Client {
     /// Queues one whole message. Before the server has accepted us nothing can be sent; see
     /// [`is_connecting`](Self::is_connecting).
     pub fn send(&mut self, now: Now, channel: ChannelId, message: &[u8]) -> Result<(), SendError> {
+        self.open_link()?.send(now.mono, channel, message)
+    }
+
+    /// The same with the memory of the message; see [`Link::send_owned`].
+    pub fn send_owned(&mut self, now: Now, channel: ChannelId, message: &mut Vec<u8>) -> Result<(), SendError> {
+        self.open_link()?.send_owned(now.mono, channel, message)
+    }
+
+    fn open_link(&mut self) -> Result<&mut Link, SendError> {
         match self.phase {
             Phase::Open => {
                 self.dirty = true;
-                self.link.send(now.mono, channel, message)
+                Ok(&mut self.link)
             }
             _ => Err(SendError::NotConnected),
         }

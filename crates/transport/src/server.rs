@@ -210,13 +210,27 @@ impl Server {
         channel: ChannelId,
         message: &[u8],
     ) -> Result<(), SendError> {
-        let peer = self.peer_mut(connection).ok_or(SendError::NotConnected)?;
-        if !matches!(peer.phase, Phase::Open) {
-            return Err(SendError::NotConnected);
-        }
-        peer.link.send(now.mono, channel, message)?;
+        self.open_link(connection)?.send(now.mono, channel, message)?;
         self.list(connection);
         Ok(())
+    }
+
+    /// The same with the memory of the message; see [`Link::send_owned`].
+    pub fn send_owned(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        message: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.open_link(connection)?.send_owned(now.mono, channel, message)?;
+        self.list(connection);
+        Ok(())
+    }
+
+    fn open_link(&mut self, connection: ConnectionId) -> Result<&mut Link, SendError> {
+        let peer = self.peer_mut(connection).filter(|peer| matches!(peer.phase, Phase::Open));
+        Ok(&mut peer.ok_or(SendError::NotConnected)?.link)
     }
 
     /// Ends a connection: what is queued reliably is delivered first, for at most `linger`; then the reason travels and

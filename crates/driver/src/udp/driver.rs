@@ -366,13 +366,22 @@ impl<N: Network> NetworkDriver for Engine<N> {
         message: &[u8],
     ) -> Result<(), SendError> {
         if let Some(listening) = &mut self.server {
-            return listening.server.send(now, connection, channel, message).map_err(SendError::from);
+            return Ok(listening.server.send(now, connection, channel, message)?);
         }
-        let Some(Dialled { stage, .. }) = self.client_mut(connection) else { return Err(SendError::NotConnected) };
-        match stage {
-            Stage::Up { client, .. } if !client.is_connecting() => Ok(client.send(now, channel, message)?),
-            _ => Err(SendError::NotReady),
+        Ok(self.reached(connection)?.send(now, channel, message)?)
+    }
+
+    fn send_owned(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        message: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        if let Some(listening) = &mut self.server {
+            return Ok(listening.server.send_owned(now, connection, channel, message)?);
         }
+        Ok(self.reached(connection)?.send_owned(now, channel, message)?)
     }
 
     fn flush(&mut self, now: Now) {

@@ -209,6 +209,16 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
         either!(&mut self.0, driver => driver.send(now, connection, channel, message))
     }
 
+    fn send_owned(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        message: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        either!(&mut self.0, driver => driver.send_owned(now, connection, channel, message))
+    }
+
     fn flush(&mut self, now: Now) {
         either!(&mut self.0, driver => driver.flush(now));
     }

@@ -29,6 +29,10 @@ use crate::{ConnectionState, NetworkStreamConnection, NetworkStreamDriver, Outgo
 /// After this time an unreliable RPC of which no receipt has come is taken for lost.
 pub(super) const LOST_AFTER: Duration = Duration::from_secs(5);
 
+/// From this size in bytes on an RPC leaves with its memory. Smaller ones are copied, so that a steady flow allocates
+/// nothing.
+const OWNED: usize = 64 << 10;
+
 /// Sends RPCs; a parameter for systems.
 ///
 /// What is sent leaves with the next [`NetworkStreamSystems::Send`](crate::NetworkStreamSystems::Send), on each channel in
@@ -344,8 +348,8 @@ fn hand_over(
     let lanes = lanes.iter_mut().map(|RpcLane { channel, queue, .. }| (*channel, queue));
     let mut left = false;
     for (channel, queue) in std::iter::once((ChannelId::RELIABLE, queue)).chain(lanes) {
-        while let Some(message) = queue.front() {
-            match driver.send(now, id, channel, message) {
+        while !queue.is_empty() {
+            match send_front(driver, now, id, channel, queue) {
                 Ok(()) => queue.pop_front(),
                 Err(SendError::QueueFull) => {
                     left = true;
@@ -363,6 +367,20 @@ fn hand_over(
         }
     }
     left
+}
+
+/// A large message that is alone leaves with its memory.
+fn send_front(
+    driver: &mut dyn NetworkDriver,
+    now: Now,
+    id: ConnectionId,
+    channel: ChannelId,
+    queue: &mut MessageQueue,
+) -> Result<(), SendError> {
+    match queue.only() {
+        Some(message) if message.len() >= OWNED => driver.send_owned(now, id, channel, message),
+        _ => driver.send(now, id, channel, queue.front().unwrap_or_default()),
+    }
 }
 
 /// Lets postcard write to the end of a vector.

@@ -74,6 +74,22 @@ pub struct Link {
     state: State,
 }
 
+/// A message that is to leave.
+enum Payload<'a> {
+    Copied(&'a [u8]),
+    /// With its memory.
+    Taken(&'a mut Vec<u8>),
+}
+
+impl Payload<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(message) => message,
+            Self::Taken(message) => message,
+        }
+    }
+}
+
 impl Link {
     /// A link without history. Randomness is taken once, to choose which packet numbers are left out.
     pub fn new(config: &Arc<LinkConfig>, limits: &Arc<Limits>, now: Mono, random: &mut dyn Random) -> Self {
@@ -105,7 +121,13 @@ impl Link {
     /// Queues one whole message. On an unreliable channel whose queue is full a message is dropped, as its
     /// [`DropPolicy`](super::DropPolicy) says; that is no error.
     pub fn send(&mut self, now: Mono, channel: ChannelId, message: &[u8]) -> Result<(), SendError> {
-        self.queue(now, channel, message, None)
+        self.queue(now, channel, Payload::Copied(message), None)
+    }
+
+    /// The same with a message that is not needed any more: a reliable channel that has nothing else queued takes over
+    /// its memory instead of copying it. It is empty afterwards, and untouched after an error.
+    pub fn send_owned(&mut self, now: Mono, channel: ChannelId, message: &mut Vec<u8>) -> Result<(), SendError> {
+        self.queue(now, channel, Payload::Taken(message), None)
     }
 
     /// The same for a reliable channel, with a [`LinkEvent::Delivered`] once the peer has got the message. Messages of
@@ -117,7 +139,7 @@ impl Link {
             self.state.next_receipt += 1;
             return self.send_with_receipt(now, channel, message);
         };
-        self.queue(now, channel, message, Some(receipt))?;
+        self.queue(now, channel, Payload::Copied(message), Some(receipt))?;
         self.state.next_receipt += 1;
         Ok(Receipt(number))
     }
@@ -126,7 +148,7 @@ impl Link {
         &mut self,
         now: Mono,
         channel: ChannelId,
-        message: &[u8],
+        message: Payload<'_>,
         receipt: Option<NonZeroU32>,
     ) -> Result<(), SendError> {
         if !self.closing.is_open() {
@@ -136,12 +158,18 @@ impl Link {
             return Err(SendError::UnknownChannel(channel));
         };
         let limit = lane.max_message();
-        if message.len() > limit {
-            return Err(SendError::TooLarge { size: message.len(), limit });
+        let size = message.bytes().len();
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
         }
-        let has_room = lane.has_room(message.len());
+        let has_room = lane.has_room(size);
         match &mut lane.kind {
-            LaneKind::Unreliable { queue, .. } => queue.push(message),
+            LaneKind::Unreliable { queue, .. } => {
+                queue.push(message.bytes());
+                if let Payload::Taken(message) = message {
+                    message.clear();
+                }
+            }
             LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => {
                 if !has_room {
                     self.state.counters.refused_queue += 1;
@@ -151,7 +179,10 @@ impl Link {
                     self.state.progress_at = now;
                 }
                 let before = send.charged();
-                send.push(message, receipt);
+                match message {
+                    Payload::Copied(message) => send.push(message, receipt),
+                    Payload::Taken(message) => send.push_owned(message, receipt),
+                }
                 self.state.reliable_charged += send.charged() - before;
             }
         }

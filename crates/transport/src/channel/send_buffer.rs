@@ -62,6 +62,22 @@ pub(super) struct Piece {
     pub(super) carrier: Carrier,
 }
 
+/// What stands before a message in the row: its length, or a byte where it would otherwise have no place.
+struct Head([u8; 4], usize);
+
+fn head(ordered: bool, length: usize) -> Head {
+    match ordered {
+        true => Head(varint(length as u32), varint_len(length as u32)),
+        false => Head([0; 4], usize::from(length == 0)),
+    }
+}
+
+impl Head {
+    fn as_slice(&self) -> &[u8] {
+        self.0.get(..self.1).unwrap_or(&self.0)
+    }
+}
+
 impl SendBuffer {
     pub(super) fn new(ordered: bool, first: u64, cap: usize) -> Self {
         Self {
@@ -83,17 +99,32 @@ impl SendBuffer {
     /// Queues a message; the caller has checked that it may.
     pub(super) fn push(&mut self, message: &[u8], receipt: Option<NonZeroU32>) {
         let start = self.end() as u32;
-        // Channel limits keep messages at 2^24 bytes at most.
-        let length = message.len() as u32;
-        if self.ordered {
-            append_ring(&mut self.data, &varint(length)[..varint_len(length)], self.cap);
-        } else if message.is_empty() {
-            // A message without bytes would have no place.
-            append_ring(&mut self.data, &[0], self.cap);
-        }
+        append_ring(&mut self.data, head(self.ordered, message.len()).as_slice(), self.cap);
         append_ring(&mut self.data, message, self.cap);
-        self.messages.push_back(Message { start, length, receipt });
-        self.charged += message.len() + ChannelConfig::MESSAGE_COST;
+        self.note(start, message.len(), receipt);
+    }
+
+    /// The same with the memory of the message, if nothing else is queued and it is not too much. The message is empty
+    /// afterwards.
+    pub(super) fn push_owned(&mut self, message: &mut Vec<u8>, receipt: Option<NonZeroU32>) {
+        let head = head(self.ordered, message.len());
+        let head = head.as_slice();
+        if !self.data.is_empty() || message.capacity().max(message.len() + head.len()) > self.cap {
+            self.push(message, receipt);
+            message.clear();
+            return;
+        }
+        let (start, length) = (self.end() as u32, message.len());
+        self.data = std::mem::take(message).into();
+        self.data.reserve_exact(head.len());
+        head.iter().rev().for_each(|byte| self.data.push_front(*byte));
+        self.note(start, length, receipt);
+    }
+
+    fn note(&mut self, start: u32, length: usize, receipt: Option<NonZeroU32>) {
+        // Channel limits keep messages at 2^24 bytes at most.
+        self.messages.push_back(Message { start, length: length as u32, receipt });
+        self.charged += length + ChannelConfig::MESSAGE_COST;
     }
 
     /// The peer has room up to the place whose low 24 bits these are.
@@ -362,6 +393,36 @@ mod tests {
     }
 
     #[test]
+    fn a_message_leaves_the_same_whether_it_was_copied_or_taken() {
+        for ordered in [true, false] {
+            for length in [0, 1, 127, 128, 70_000] {
+                let message: Vec<u8> = (0..length).map(|at| at as u8).collect();
+                let row = |taken: bool, capacity: usize| {
+                    let mut buffer = SendBuffer::new(ordered, 5, CAP);
+                    let mut owned = Vec::with_capacity(capacity);
+                    owned.extend_from_slice(&message);
+                    let place = owned.as_ptr();
+                    if taken {
+                        buffer.push_owned(&mut owned, None);
+                        assert!(owned.is_empty());
+                        let (first, second) = buffer.data.as_slices();
+                        let kept = [first.as_ptr(), second.as_ptr()].contains(&place);
+                        assert_eq!(kept, capacity < CAP, "the memory is the message's, unless it is too much");
+                    } else {
+                        buffer.push(&message, None);
+                    }
+                    assert!(buffer.heap() <= SendBuffer::heap_cap(CAP));
+                    let mut sent = vec![0; buffer.data.len()];
+                    copy_out(&buffer.data, 0, &mut sent);
+                    sent
+                };
+                assert_eq!(row(true, 100_000), row(false, 0));
+                assert_eq!(row(true, 2 * CAP), row(false, 0));
+            }
+        }
+    }
+
+    #[test]
     fn every_byte_is_acknowledged_once_whatever_the_order_of_acks_and_losses() {
         for seed in 0..500 {
             let mut random = SeededRandom::new(seed);
@@ -377,7 +438,11 @@ mod tests {
                     let length = random.below(most) as usize;
                     let receipt = random.chance(0.5).then_some(NonZeroU32::MIN);
                     asked += usize::from(receipt.is_some());
-                    buffer.push(&vec![0; length], receipt);
+                    if random.chance(0.5) {
+                        buffer.push(&vec![0; length], receipt);
+                    } else {
+                        buffer.push_owned(&mut vec![0; length], receipt);
+                    }
                 }
                 under_way.extend(drain(&mut buffer, 100 + 1075 * usize::from(!ordered)));
                 if under_way.is_empty() {

@@ -10,6 +10,7 @@ use super::super::dial::{Answer, Dial, StartFailure};
 use super::super::port::Port;
 use super::super::socket::{Network, SocketStats};
 use super::{Engine, send_last};
+use crate::SendError;
 use crate::link::LinkSimulator;
 
 /// How long a host name may take to be looked up.
@@ -143,6 +144,14 @@ impl<N: Network> Engine<N> {
     pub(super) fn client_mut(&mut self, id: ConnectionId) -> Option<&mut Dialled<N::Socket>> {
         self.ids.get(id)?;
         self.clients.iter_mut().find(|dialled| dialled.id == id)
+    }
+
+    /// The client that has reached its server, so that something may be sent.
+    pub(super) fn reached(&mut self, id: ConnectionId) -> Result<&mut Client, SendError> {
+        match &mut self.client_mut(id).ok_or(SendError::NotConnected)?.stage {
+            Stage::Up { client, .. } if !client.is_connecting() => Ok(client),
+            _ => Err(SendError::NotReady),
+        }
     }
 }
 
