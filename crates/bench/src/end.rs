@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::game::Game;
 
 /// How a message travels.
@@ -31,8 +33,9 @@ pub(crate) trait End {
     /// Takes in what has arrived: of which client, and what.
     fn receive(&mut self, sink: &mut dyn FnMut(usize, &[u8]));
 
-    /// Sends to, or as, this client; false if it cannot be taken now.
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool;
+    /// Sends to, or as, this client; false if it cannot be taken now. The message is what a game has that says the same
+    /// to many: shared bytes, which some libraries take as they are.
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool;
 }
 
 /// A server process.

@@ -1,5 +1,7 @@
 //! What the processes do with the libraries: one game for each workload.
 
+use bytes::Bytes;
+
 use crate::end::{Crowd, End, Lane};
 
 /// What is measured; see the README of this crate.
@@ -100,8 +102,8 @@ pub(crate) struct Game {
     pub(crate) received: u64,
     /// Messages that clients still are to get, by client.
     left: Vec<usize>,
-    echoes: Vec<(usize, Vec<u8>)>,
-    message: Vec<u8>,
+    echoes: Vec<(usize, Bytes)>,
+    message: Bytes,
 }
 
 impl Game {
@@ -138,7 +140,7 @@ impl Game {
         end.receive(&mut |client, message| {
             *received += 1;
             if *workload == Workload::PingPong {
-                echoes.push((client, message.to_vec()));
+                echoes.push((client, Bytes::copy_from_slice(message)));
             }
         });
         self.connected = end.connected();
@@ -220,7 +222,7 @@ impl CrowdGame {
         match self.workload {
             Workload::Tick | Workload::Fragments if crowd.connected() == self.clients => {
                 for client in 0..self.clients {
-                    crowd.send(client, Lane::Unreliable, &[7; 60]);
+                    crowd.send(client, Lane::Unreliable, &Bytes::from_static(&[7; 60]));
                 }
             }
             Workload::Rpc | Workload::Stream(_) => {
@@ -228,7 +230,7 @@ impl CrowdGame {
                 for (client, (got, done)) in self.got.iter().zip(&mut self.done).enumerate() {
                     let all = if bytes == 0 { got.0 >= RPCS } else { got.1 >= bytes };
                     if all && !*done {
-                        *done = crowd.send(client, Lane::Reliable, &[1]);
+                        *done = crowd.send(client, Lane::Reliable, &Bytes::from_static(&[1]));
                     }
                 }
             }
@@ -237,7 +239,7 @@ impl CrowdGame {
                 let waits = self.sent_at.is_some_and(|at| at.elapsed().as_millis() < 100);
                 if !waits && crowd.connected() == 1 {
                     self.sent_at = Some(std::time::Instant::now());
-                    crowd.send(0, Lane::Unreliable, &[7; 60]);
+                    crowd.send(0, Lane::Unreliable, &Bytes::from_static(&[7; 60]));
                 }
             }
             _ => {}

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use netstream::NetworkStreamPlugin;
 use netstream::driver::ManualClock;
 use netstream::driver::udp::{MemoryNetwork, UdpDriver};
@@ -78,7 +79,7 @@ fn driver(sending: bool) {
         }
         let mut send = || {
             for client in 0..server.connected() {
-                server.send(client, Lane::Unreliable, &[7; 1000]);
+                server.send(client, Lane::Unreliable, &Bytes::from_static(&[7; 1000]));
             }
             server.flush();
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bevy_app::{App, Update};
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 use netstream::NetworkLimits;
 use netstream::driver::udp::{Network, UdpDriver};
 use netstream::driver::{
@@ -17,8 +18,7 @@ use netstream::driver::{
 use netstream::prelude::*;
 use netstream::transport::channel::ChannelTable;
 use netstream::transport::{ChannelId, ConnectionId, Incoming, Now};
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
-use serde::ser::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::netstream::{DriverCrowd, config};
 use crate::end::{End, Lane, Server, Setup};
@@ -28,30 +28,8 @@ use crate::game::Game;
 const COMMAND: u8 = 2;
 
 /// The one RPC type: bytes.
-#[derive(Clone, Debug, Default)]
-struct Note(Vec<u8>);
-
-impl Serialize for Note {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Note {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl Visitor<'_> for Bytes {
-            type Value = Note;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Note, E> {
-                Ok(Note(bytes.to_vec()))
-            }
-        }
-        deserializer.deserialize_bytes(Bytes)
-    }
-}
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Note(Bytes);
 
 fn app(plugin: NetworkStreamPlugin, setup: &Setup) -> App {
     let mut app = App::new();
@@ -130,7 +108,6 @@ fn play(
     numbers: Query<&Number>,
     mut notes: MessageReader<ReceivedRpc<Note>>,
     mut sender: RpcSender,
-    mut note: Local<Note>,
 ) {
     stage.0.update(&mut InWorld {
         players: &players.0,
@@ -147,11 +124,7 @@ fn play(
                 }
             }
         },
-        send: &mut |player, message| {
-            note.0.clear();
-            note.0.extend_from_slice(message);
-            sender.send(player, &*note).is_ok()
-        },
+        send: &mut |player, message| sender.send(player, &Note(message.clone())).is_ok(),
     });
 }
 
@@ -161,7 +134,7 @@ struct InWorld<'a> {
     players: &'a [Entity],
     net: &'a mut NetworkStreamDriver,
     receive: &'a mut dyn FnMut(&mut Sink<'_>),
-    send: &'a mut dyn FnMut(Entity, &[u8]) -> bool,
+    send: &'a mut dyn FnMut(Entity, &Bytes) -> bool,
 }
 
 impl End for InWorld<'_> {
@@ -173,7 +146,7 @@ impl End for InWorld<'_> {
         (self.receive)(sink);
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         let player = self.players[client];
         match lane {
             Lane::Reliable => (self.send)(player, message),

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
+use bytes::Bytes;
 use rusty_enet::{Event, Host, HostSettings, Packet, PeerID};
 
 use crate::end::{Crowd, End, Lane, Server, Setup};
@@ -69,7 +70,7 @@ impl End for EnetServer {
         }
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         self.host.peer_mut(self.clients[client]).send(channel(lane), &packet(lane, message)).is_ok()
     }
 }
@@ -114,7 +115,7 @@ impl End for EnetCrowd {
         }
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         let (host, connected) = &mut self.clients[client];
         *connected && host.peer_mut(PeerID(0)).send(channel(lane), &packet(lane, message)).is_ok()
     }

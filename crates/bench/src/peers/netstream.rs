@@ -1,5 +1,6 @@
 //! Our UDP driver, without anything above it.
 
+use bytes::Bytes;
 use netstream::driver::udp::{Access, Network, OsNetwork, UdpConfig};
 use netstream::driver::{Clock, Credentials, NetworkDriver, OsRandom, SystemClock, UdpDriver};
 use netstream::transport::netcode::JoinCode;
@@ -104,7 +105,7 @@ impl<N: Network> End for DriverServer<N> {
         });
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         self.driver.send(self.now, self.clients[client], channel(lane), message).is_ok()
     }
 }
@@ -218,7 +219,7 @@ impl<N: Network> End for DriverCrowd<N> {
         }
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         let Client { driver, id, connected } = &mut self.clients[client];
         if !*connected {
             return false;
@@ -229,7 +230,7 @@ impl<N: Network> End for DriverCrowd<N> {
                 // RPCs are of the only type that there is, number 0; a length stands before its bytes.
                 let rpc = [1, 0, message.len() as u8];
                 let before: &[u8] = if lane == Lane::Reliable { &rpc } else { &[kind] };
-                driver.send(self.now, *id, channel(lane), &[before, message].concat()).is_ok()
+                driver.send(self.now, *id, channel(lane), &[before, &**message].concat()).is_ok()
             }
         }
     }

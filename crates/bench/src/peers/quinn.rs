@@ -82,7 +82,7 @@ async fn read_stream(mut stream: RecvStream, client: usize, shared: Rc<RefCell<S
 
 async fn write_stream(mut stream: SendStream, mut outgoing: tokio::sync::mpsc::UnboundedReceiver<Bytes>) {
     while let Some(message) = outgoing.recv().await {
-        if stream.write_all(&message).await.is_err() {
+        if stream.write_chunk(message).await.is_err() {
             return;
         }
     }
@@ -128,14 +128,18 @@ fn drain(shared: &Rc<RefCell<Shared>>, sink: &mut dyn FnMut(usize, &[u8])) {
     }
 }
 
-fn send(shared: &Rc<RefCell<Shared>>, client: usize, lane: Lane, message: &[u8]) -> bool {
+fn send(shared: &Rc<RefCell<Shared>>, client: usize, lane: Lane, message: &Bytes) -> bool {
     let shared = shared.borrow();
     let Some(Peer { connection: Some(connection), outgoing }) = shared.connections.get(client) else { return false };
     match lane {
-        Lane::Unreliable => connection.send_datagram(Bytes::copy_from_slice(message)).is_ok(),
+        Lane::Unreliable => connection.send_datagram(message.clone()).is_ok(),
         Lane::Reliable => {
-            let framed = [&(message.len() as u32).to_le_bytes(), message].concat();
-            outgoing.send(framed.into()).is_ok()
+            let length = (message.len() as u32).to_le_bytes();
+            // One write for a small message, no copy of a large one.
+            if message.len() < 4096 {
+                return outgoing.send([&length, &**message].concat().into()).is_ok();
+            }
+            outgoing.send(Bytes::copy_from_slice(&length)).is_ok() && outgoing.send(message.clone()).is_ok()
         }
         // QUIC has no large datagrams.
         Lane::Fragmented => false,
@@ -212,7 +216,7 @@ impl End for QuinnServer {
         drain(&self.shared, sink);
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         send(&self.shared, client, lane, message)
     }
 }
@@ -277,7 +281,7 @@ impl End for QuinnCrowd {
         drain(&self.shared, sink);
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         send(&self.shared, client, lane, message)
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::end::{Crowd, End, Lane, Server, Setup};
 use crate::game::Game;
+use bytes::Bytes;
 
 const PROTOCOL: u64 = 7;
 const UNRELIABLE: u8 = 0;
@@ -97,8 +98,8 @@ macro_rules! peer {
                     }
                 }
 
-                fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
-                    self.server.send_message(client as u64 + 1, channel(lane), message.to_vec());
+                fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
+                    self.server.send_message(client as u64 + 1, channel(lane), message.clone());
                     true
                 }
             }
@@ -149,9 +150,9 @@ macro_rules! peer {
                     }
                 }
 
-                fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+                fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
                     let (client, _) = &mut self.clients[client];
-                    client.send_message(channel(lane), message.to_vec());
+                    client.send_message(channel(lane), message.clone());
                     client.is_connected()
                 }
             }

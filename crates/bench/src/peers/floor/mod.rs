@@ -6,6 +6,8 @@ mod socket;
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use self::session::Session;
 use self::socket::{Inbox, Outbox, Socket};
 use crate::end::{End, Lane, Server, Setup};
@@ -114,7 +116,7 @@ impl End for FloorServer {
         });
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         let Self { socket, outbox, ports, sessions, dirty, now, .. } = self;
         send(*now, socket, outbox, ports[client], &mut sessions[client], lane, message);
         if lane == Lane::Reliable {
@@ -221,7 +223,7 @@ impl End for FloorCrowd {
         }
     }
 
-    fn send(&mut self, client: usize, lane: Lane, message: &[u8]) -> bool {
+    fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
         let Self { clients, outbox, server, now, .. } = self;
         let Client { socket, session, .. } = &mut clients[client];
         send(*now, socket, outbox, *server, session, lane, message);
