@@ -3,21 +3,12 @@
 //! Snapshots and commands are raw bytes, RPCs go through the registry. The clients are drivers without an `App` each,
 //! which greet the server with the bytes that a real client World says first.
 
-use std::any::Any;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use bevy_app::{App, Update};
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use netstream::NetworkLimits;
 use netstream::driver::udp::{Network, UdpDriver};
-use netstream::driver::{
-    ConnectError, ConnectionStats, Credentials, Endpoint, ListenError, NetworkDriver, Scheme, SendError,
-};
 use netstream::prelude::*;
-use netstream::transport::channel::ChannelTable;
-use netstream::transport::{ChannelId, ConnectionId, Incoming, Now};
 use serde::{Deserialize, Serialize};
 
 use super::netstream::{DriverCrowd, config};
@@ -166,84 +157,8 @@ pub(crate) fn with_session<N: Network>(crowd: DriverCrowd<N>, setup: &Setup) -> 
 
 /// What a client World of this game says first.
 fn greeting(setup: &Setup) -> Vec<u8> {
-    let said = Arc::new(Mutex::new(Vec::new()));
-    let channels = config(setup).client_link.channels;
-    let tap = Tap { said: said.clone(), channels, connecting: false };
     let mut app = app(NetworkStreamPlugin::client(), setup);
-    let mut net = app.world_mut().resource_mut::<NetworkStreamDriver>();
-    net.add_driver(tap);
-    net.connect("udp://127.0.0.1:1").expect("the tap takes anything");
+    let driver = app.world_mut().resource_mut::<NetworkStreamDriver>().add_driver(UdpDriver::with_config(config(setup)));
     app.update();
-    app.update();
-    let said = said.lock().expect("nobody panicked");
-    assert!(!said.is_empty(), "the client says nothing");
-    said.clone()
-}
-
-/// A driver that is connected to nobody and keeps what is said first.
-struct Tap {
-    said: Arc<Mutex<Vec<u8>>>,
-    channels: ChannelTable,
-    connecting: bool,
-}
-
-const THE_ONE: ConnectionId = ConnectionId { index: 0, generation: 0 };
-
-impl NetworkDriver for Tap {
-    fn scheme(&self) -> &'static str {
-        Scheme::Udp.as_str()
-    }
-
-    fn listen(&mut self, _: Now, _: &Endpoint) -> Result<Endpoint, ListenError> {
-        Err(ListenError::Unsupported("tap"))
-    }
-
-    fn stop_listening(&mut self, _: Now) {}
-
-    fn listening(&self) -> Option<Endpoint> {
-        None
-    }
-
-    fn connect(&mut self, _: Now, _: &Endpoint, _: &Credentials) -> Result<ConnectionId, ConnectError> {
-        self.connecting = true;
-        Ok(THE_ONE)
-    }
-
-    fn receive(&mut self, _: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
-        if std::mem::take(&mut self.connecting) {
-            sink(Incoming::Connected { connection: THE_ONE });
-        }
-    }
-
-    fn send(&mut self, _: Now, _: ConnectionId, _: ChannelId, message: &[u8]) -> Result<(), SendError> {
-        let mut said = self.said.lock().expect("nobody panicked");
-        if said.is_empty() {
-            said.extend_from_slice(message);
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self, _: Now) {}
-
-    fn disconnect(&mut self, _: Now, _: ConnectionId, _: &DisconnectReason, _: Duration) {}
-
-    fn stats(&self, _: ConnectionId) -> Option<ConnectionStats> {
-        None
-    }
-
-    fn max_message(&self, _: ChannelId) -> usize {
-        usize::MAX
-    }
-
-    fn channels(&self) -> &ChannelTable {
-        &self.channels
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
+    app.world().resource::<NetworkStreamDriver>().greeting(driver)
 }

@@ -54,6 +54,12 @@ impl NetworkStreamDriver {
         &mut self.session.store
     }
 
+    /// What a client with the types of this World says first, on the channel `RELIABLE`, over a driver with the channels of
+    /// this one. For load generators and tests whose many players have no World each. Complete after the first update.
+    pub fn greeting(&self, driver: DriverId) -> Vec<u8> {
+        self.session.core.greeting(driver)
+    }
+
     /// Listens at an endpoint (text or an [`Endpoint`]) with a driver of its own, made for the endpoint's scheme. May be called any number of
     /// times, for several drivers at once. After an error nothing of it is open.
     pub fn listen<E>(&mut self, endpoint: E) -> Result<Listening, NetworkListenError>

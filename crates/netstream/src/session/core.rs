@@ -165,6 +165,13 @@ impl Core {
         self.approval_of_driver.retain(|&driver, _| !gone(driver));
     }
 
+    /// What a client says first, without a ticket and credentials.
+    pub(crate) fn greeting(&self, driver: DriverId) -> Vec<u8> {
+        let mut greeting = Vec::new();
+        control::write_record(&mut greeting, &self.protocols.of(driver).record(), None, &[]);
+        greeting
+    }
+
     /// Of how many drivers something is kept.
     #[cfg(test)]
     pub(super) fn drivers_known(&self) -> (usize, usize) {
@@ -379,9 +386,8 @@ impl Core {
                 let ticket = connection.ticket.take();
                 let record = self.protocols.of(key.driver).record();
                 self.send_control(key, |out| control::write_record(out, &record, ticket.as_ref(), &credentials));
-                let until = self.now.mono + self.limits.handshake;
-                self.set_deadline(slot, Some(until));
             }
+            Effect::AwaitRecord => self.set_deadline(slot, Some(self.now.mono + self.limits.handshake)),
             Effect::AskForApproval => {
                 let within = self.limits.approval;
                 self.send_control(key, |out| control::write_approval_required(out, within));

@@ -121,12 +121,14 @@ impl Core {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         match (control, connection.state, self.side) {
             (Control::Record { record, ticket, credentials }, ConnectionState::Handshake, side) => {
-                connection.ticket = ticket;
                 if side == Side::Server && !credentials.is_empty() {
                     let entity = connection.entity;
                     self.changes.push_back(Change::Credentials { entity, bytes: credentials.to_vec() });
                 }
                 self.input(slot, Input::RecordArrived);
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    connection.ticket = ticket;
+                }
                 self.validate(slot, record);
             }
             (Control::List(list), ConnectionState::ProtocolValidation, _) if connection.differing.is_some() => {

@@ -64,8 +64,10 @@ impl Input {
 /// What a transition makes the session do, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Send our protocol record, and start the handshake deadline.
+    /// Send our protocol record.
     SendRecord,
+    /// Start the handshake deadline.
+    AwaitRecord,
     /// Tell the client that approval is required, and start the approval deadline.
     AskForApproval,
     /// Allot a `NetworkId` and send it with the acceptance.
@@ -126,8 +128,10 @@ const fn row(
 #[rustfmt::skip]
 pub const TRANSITIONS: &[Transition] = &[
     // The way up.
-    row(CLIENT, Connecting,         I::LinkUp,           Handshake,          &[Effect::SendRecord]),
-    row(BOTH,   Handshake,          I::RecordArrived,    ProtocolValidation, NOTHING),
+    row(CLIENT, Connecting,         I::LinkUp,           Handshake,          &[Effect::SendRecord, Effect::AwaitRecord]),
+    // The server's record leaves with what follows from the client's.
+    row(SERVER, Handshake,          I::RecordArrived,    ProtocolValidation, &[Effect::SendRecord]),
+    row(CLIENT, Handshake,          I::RecordArrived,    ProtocolValidation, NOTHING),
     row(SERVER, ProtocolValidation, I::ApprovalRequired, Approval,           &[Effect::AskForApproval]),
     row(CLIENT, ProtocolValidation, I::ApprovalRequired, Approval,           &[Effect::AwaitApproval]),
     row(SERVER, ProtocolValidation, I::Admitted,         Accepted,           &[Effect::StopDeadline, Effect::Admit]),
@@ -180,7 +184,7 @@ pub const TRANSITIONS: &[Transition] = &[
 pub const fn first_state(side: Side) -> (ConnectionState, &'static [Effect]) {
     match side {
         Side::Client => (Connecting, NOTHING),
-        Side::Server => (Handshake, &[Effect::SendRecord]),
+        Side::Server => (Handshake, &[Effect::AwaitRecord]),
     }
 }
 

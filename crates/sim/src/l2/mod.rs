@@ -80,6 +80,14 @@ struct ServerWorld {
     last: Mono,
 }
 
+impl ServerWorld {
+    /// What a client of its game says first, while it is there.
+    fn greeting(&mut self) -> Option<Vec<u8>> {
+        let (driver, _) = self.listening.first()?;
+        Some(self.peer.as_mut()?.net().greeting(*driver))
+    }
+}
+
 impl Apps {
     pub(crate) fn new(plan: Plan, journal: Journal, guest: Option<Arc<dyn Game>>) -> Self {
         let mut dice = Dice::new(plan.seed, "apps", 0);
@@ -254,10 +262,11 @@ impl Cast for Apps {
     }
 
     fn step_rogue(&mut self, place: usize, _: Mischief, rate: f64, now: Mono) -> Option<Mono> {
-        let Self { plan, rogues, wire, code, .. } = self;
+        let Self { plan, rogues, wire, code, servers, .. } = self;
         let number = rogues.len();
         let rogue = rogues.entry(place).or_insert_with(|| Rogue::new(plan.seed, number, rate));
-        Some(rogue.step(now, address_of(0), code, &mut lock(wire).network))
+        let greeting = servers[0].greeting();
+        Some(rogue.step(now, address_of(0), code, greeting, &mut lock(wire).network))
     }
 
     fn socket_of(&mut self, client: usize) -> Option<(Port, bool)> {

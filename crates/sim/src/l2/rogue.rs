@@ -32,7 +32,7 @@ struct Session {
     link: Link,
     port: Port,
     connected: bool,
-    /// What the server has said, to be said back with faults in it.
+    /// What a client says first, and what the server has said, to be said back with faults in it.
     heard: Vec<Vec<u8>>,
 }
 
@@ -49,16 +49,30 @@ impl Rogue {
     }
 
     /// One turn; says when the next is due.
-    pub(super) fn step(&mut self, now: Mono, server: SocketAddr, code: &JoinCode, network: &mut Network) -> Mono {
+    pub(super) fn step(
+        &mut self,
+        now: Mono,
+        server: SocketAddr,
+        code: &JoinCode,
+        greeting: Option<Vec<u8>>,
+        network: &mut Network,
+    ) -> Mono {
         match self.session.take() {
-            None => self.session = Some(self.join(now, server, code, network)),
+            None => self.session = Some(self.join(now, server, code, greeting, network)),
             Some(session) => self.session = self.act(now, session, network),
         }
         let pause = if self.session.is_some() { self.interval } else { Duration::from_secs(1) };
         now + pause.mul_f64(0.5 + self.dice.share())
     }
 
-    fn join(&mut self, now: Mono, server: SocketAddr, code: &JoinCode, network: &mut Network) -> Session {
+    fn join(
+        &mut self,
+        now: Mono,
+        server: SocketAddr,
+        code: &JoinCode,
+        greeting: Option<Vec<u8>>,
+        network: &mut Network,
+    ) -> Session {
         let protocol_id = UdpConfig::new(&mut SeededRandom::new(1)).protocol_id;
         let credentials = client::Credentials::JoinCode {
             code: code.clone(),
@@ -75,7 +89,13 @@ impl Rogue {
         self.sockets = self.sockets.wrapping_add(1);
         let address = ([198, 51, 101, 1 + self.number as u8], 1024 + self.sockets % 60_000).into();
         let port = network.open(Owner::Client(usize::MAX), address);
-        Session { core: core.expect("the address is given"), link, port, connected: false, heard: Vec::new() }
+        Session {
+            core: core.expect("the address is given"),
+            link,
+            port,
+            connected: false,
+            heard: Vec::from_iter(greeting),
+        }
     }
 
     fn act(&mut self, now: Mono, mut session: Session, network: &mut Network) -> Option<Session> {
@@ -100,7 +120,6 @@ impl Rogue {
         if *connected {
             let dice = &mut self.dice;
             let mut message = match heard.last() {
-                // The server's record is as good as ours would be; every other message is far from it.
                 Some(heard) if dice.chance(0.7) => heard.clone(),
                 _ => {
                     let mut message = noise(dice);
