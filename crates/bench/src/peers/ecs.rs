@@ -90,7 +90,6 @@ fn enter(mut events: MessageReader<ConnectionEvent>, mut players: ResMut<Players
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "a system, whose parameters are what it uses")]
 fn play(
     mut stage: ResMut<Stage>,
     players: Res<Players>,
@@ -158,7 +157,8 @@ pub(crate) fn with_session<N: Network>(crowd: DriverCrowd<N>, setup: &Setup) -> 
 /// What a client World of this game says first.
 fn greeting(setup: &Setup) -> Vec<u8> {
     let mut app = app(NetworkStreamPlugin::client(), setup);
-    let driver = app.world_mut().resource_mut::<NetworkStreamDriver>().add_driver(UdpDriver::with_config(config(setup)));
+    let driver =
+        app.world_mut().resource_mut::<NetworkStreamDriver>().add_driver(UdpDriver::with_config(config(setup)));
     app.update();
     app.world().resource::<NetworkStreamDriver>().greeting(driver)
 }
