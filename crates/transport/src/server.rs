@@ -1,5 +1,8 @@
 //! The server's end of the UDP protocol: sealed packets below, channels above.
 
+mod receive;
+mod transmit;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -7,15 +10,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::channel::{Allowance, Backlog, Link, LinkConfig, LinkEvent, LinkStats, SendError, Violation};
+use crate::channel::{Backlog, Link, LinkConfig, LinkStats, SendError, Violation};
 use crate::crypto::Drbg;
 use crate::limits::Limits;
-use crate::mutants::mutant;
-use crate::netcode::{self, Farewell, HEADROOM, LARGEST_BODY, MAX_BODY, datagram_of};
-use crate::turns::{Turn, Turns};
-use crate::{
-    ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Identity, Incoming, LinkTotals, Mono, Now, Random,
-};
+use crate::netcode::{self, LARGEST_BODY, MAX_BODY, datagram_of};
+use crate::turns::Turns;
+use crate::{ChannelId, ConnectionId, DisconnectReason, Identity, Incoming, LinkTotals, Mono, Now, Random};
 
 /// Copies of our `Close` after it has not been acknowledged in time; as many type-6 packets follow.
 pub(crate) const GOODBYE_COPIES: u8 = 5;
@@ -277,64 +277,6 @@ impl Server {
         Some(transmit)
     }
 
-    fn poll_any(&mut self, now: Now, buf: &mut [u8]) -> Option<(Transmit, Option<Turn>)> {
-        if let Some(netcode::Transmit { to, len }) = self.netcode.poll_transmit(now, buf) {
-            return Some((Transmit { to, at: 0..len }, None));
-        }
-        while let Some(turn) = self.turns.next() {
-            // Once for each turn, however many packets it has.
-            if let Some(next) = self.turns.upcoming()
-                && self.warmed.replace(next) != Some(next)
-            {
-                let link = find(&self.peers, next).map_or(0, |peer| peer.link.warm());
-                std::hint::black_box(link ^ self.netcode.warm(next));
-            }
-            let Some(transmit) = self.poll_link(now, turn, buf) else {
-                self.end_turn(now, turn);
-                continue;
-            };
-            // Most have one packet: who has nothing more is not asked again.
-            let all = turn.allowance == Allowance::All && !turn.bulk;
-            if all && self.peer(turn.connection).is_some_and(|peer| !peer.link.has_work()) {
-                self.end_turn(now, turn);
-            }
-            return Some((transmit, Some(turn)));
-        }
-        while let Some(id) = self.goodbyes.pop_front() {
-            if let Some(transmit) = self.poll_goodbye(now, id, buf) {
-                return Some((transmit, None));
-            }
-        }
-        // The last copies may have made the way free for the last words of the layer below.
-        let netcode::Transmit { to, len } = self.netcode.poll_transmit(now, buf)?;
-        Some((Transmit { to, at: 0..len }, None))
-    }
-
-    /// A link has nothing more that it may send in this turn.
-    fn end_turn(&mut self, now: Now, turn: Turn) {
-        self.turns.end(turn);
-        let id = turn.connection;
-        let Self { peers, turns, .. } = self;
-        if let Some(peer) = find_mut(peers, id) {
-            if turn.bulk {
-                peer.deferred = false;
-            } else {
-                peer.listed = false;
-                let starves = turn.allowance == Allowance::Upkeep && peer.link.game_waits();
-                if starves && !peer.starved {
-                    turns.starve(id);
-                }
-                peer.starved |= starves;
-                let more = turn.allowance < Allowance::All && peer.link.has_work();
-                if more && !std::mem::replace(&mut peer.deferred, true) {
-                    turns.defer(id);
-                }
-            }
-        }
-        self.settle(now, id);
-        self.schedule(id);
-    }
-
     /// When something has to be done at the latest; the origin of time if at once.
     pub fn poll_timeout(&self) -> Option<Mono> {
         if self.turns.is_pressing() || !self.goodbyes.is_empty() || !self.ended.is_empty() {
@@ -461,242 +403,6 @@ impl Server {
             totals.add_heap(peer.link.heap());
         }
         totals.report(report);
-    }
-
-    #[inline]
-    fn handle_payload(&mut self, now: Now, id: ConnectionId, body: &[u8], sink: &mut dyn FnMut(Incoming<'_>)) {
-        let Some(peer) = self.peer_mut(id) else { return };
-        let open = matches!(peer.phase, Phase::Open);
-        let handled = peer.link.handle_packet(now.mono, body, &mut |channel, bytes| {
-            if open {
-                sink(Incoming::Message { connection: id, channel, bytes });
-            }
-        });
-        if let Err(violation) = handled {
-            return self.handle_violation(now, id, violation);
-        }
-        if peer.link.has_work() {
-            self.list(id);
-        }
-        self.settle(now, id);
-        self.schedule(id);
-    }
-
-    fn handle_violation(&mut self, now: Now, id: ConnectionId, violation: Violation) {
-        self.totals.add_violation(violation);
-        let Some(peer) = self.peer_mut(id).filter(|peer| matches!(peer.phase, Phase::Open | Phase::Closing(_))) else {
-            return;
-        };
-        let reason = DisconnectReason::local(DisconnectCode::ProtocolViolation).with_text(&violation.to_string());
-        peer.link.close(now.mono, &reason, Duration::ZERO);
-        self.report(now, id, reason);
-    }
-
-    /// Takes in what the layers below have to say, and tells the sink what is over.
-    fn handle_events(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
-        self.tell(sink);
-        while let Some(event) = self.netcode.poll_event() {
-            match event {
-                netcode::server::Event::Accepted { connection, address } => {
-                    self.insert(now, connection, Phase::Open);
-                    let identity = self.netcode.identity(connection);
-                    sink(Incoming::Accepted { connection, address: Some(address), identity });
-                }
-                netcode::server::Event::Confirmed { .. } => {}
-                netcode::server::Event::Refused { connection, code } => {
-                    self.insert(now, connection, Phase::Parting { copies: GOODBYE_COPIES, next: now.mono });
-                    if let Some(peer) = self.peer_mut(connection) {
-                        peer.link.close(now.mono, &DisconnectReason::local(code), Duration::ZERO);
-                    }
-                    self.goodbyes.push_back(connection);
-                    if mutant(1) {
-                        sink(Incoming::Disconnected { connection, reason: DisconnectReason::local(code) });
-                    }
-                }
-                netcode::server::Event::Closed { connection, reason } => self.handle_closed(now, connection, reason),
-                netcode::server::Event::Freed { connection } => {
-                    let place = self.peers.get_mut(connection.index as usize);
-                    let place = place
-                        .filter(|place| place.as_ref().is_some_and(|peer| peer.generation == connection.generation));
-                    let leaks = |peer: &Peer| mutant(10) && peer.link.stats().reliable_queued > 0;
-                    let place = place.filter(|place| !place.as_deref().is_some_and(leaks));
-                    if let Some(gone) = place.and_then(Option::take) {
-                        self.totals.add(&gone.link.stats());
-                        self.totals.forget_gauges();
-                    }
-                }
-            }
-            self.tell(sink);
-        }
-    }
-
-    /// The layer below has ended a connection by itself.
-    fn handle_closed(&mut self, now: Now, id: ConnectionId, reason: DisconnectReason) {
-        let Some(peer) = self.peer_mut(id) else { return };
-        let reason = match &peer.phase {
-            Phase::Open => reason,
-            // We were about to leave, and did not get to hear that the goodbye has arrived.
-            Phase::Closing(ours) => ours.clone(),
-            _ => return,
-        };
-        peer.link.close(now.mono, &reason, Duration::ZERO);
-        self.report(now, id, reason);
-    }
-
-    /// Notes that a connection is over for the sink, and starts what there is to say to the peer.
-    fn report(&mut self, now: Now, id: ConnectionId, reason: DisconnectReason) {
-        let Some(peer) = self.peer_mut(id) else { return };
-        while peer.link.poll_event().is_some() {}
-        peer.phase = Phase::Parting { copies: GOODBYE_COPIES, next: now.mono };
-        self.ended.push_back((id, reason));
-        // Unless the slot is free already, in which case nothing below comes of it.
-        self.netcode.close(now, id, Farewell::Linger(PARTING));
-        self.goodbyes.push_back(id);
-    }
-
-    /// Takes in what a link has to say.
-    fn settle(&mut self, now: Now, id: ConnectionId) {
-        loop {
-            let Some(peer) = self.peer_mut(id) else { return };
-            let Some(event) = peer.link.poll_event() else { return };
-            match (event, &peer.phase) {
-                (LinkEvent::RemoteClosed(reason), Phase::Open) => {
-                    peer.phase = Phase::Answering;
-                    self.ended.push_back((id, reason));
-                    self.netcode.close(now, id, Farewell::Linger(ANSWERING));
-                }
-                // Also where both ends left at the same time: each has its own reason.
-                (LinkEvent::Closed, Phase::Closing(reason)) => {
-                    let reason = reason.clone();
-                    self.report(now, id, reason);
-                }
-                (LinkEvent::SlowConsumer, Phase::Open) => {
-                    let reason = DisconnectReason::local(DisconnectCode::SlowConsumer);
-                    self.disconnect(now, id, &reason, Duration::ZERO);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn tell(&mut self, sink: &mut dyn FnMut(Incoming<'_>)) {
-        while let Some((connection, reason)) = self.ended.pop_front() {
-            sink(Incoming::Disconnected { connection, reason });
-        }
-    }
-
-    fn insert(&mut self, now: Now, id: ConnectionId, phase: Phase) {
-        let index = id.index as usize;
-        if self.peers.len() <= index {
-            // The layer below keeps its indices dense and bounded.
-            self.peers.resize_with(index + 1, || None);
-            self.timers.reserve((TIMERS_PER_PEER * (index + 2)).saturating_sub(self.timers.len()));
-        }
-        let link = Link::new(&self.link, &self.limits, now.mono, &mut self.random);
-        let peer = Peer {
-            generation: id.generation,
-            link,
-            phase,
-            listed: false,
-            starved: false,
-            deferred: false,
-            scheduled: None,
-        };
-        self.peers[index] = Some(Box::new(peer));
-    }
-
-    /// The next packet of a link, sealed.
-    #[inline]
-    fn poll_link(&mut self, now: Now, turn: Turn, buf: &mut [u8]) -> Option<Transmit> {
-        let id = turn.connection;
-        // A client that may not know that it is connected is told so before every payload.
-        if self.announced != Some(id) && self.netcode.is_unconfirmed(id) && self.peer(id)?.link.has_work() {
-            self.announced = Some(id);
-            let netcode::Transmit { to, len } = self.netcode.announce(now, id, buf)?;
-            return Some(Transmit { to, at: 0..len });
-        }
-        self.announced = None;
-        let (mtu, held) = (self.link.max_mtu, turn.bulk && self.turns.binds());
-        let peer = self.peer_mut(id)?;
-        if held {
-            peer.link.note_held();
-        }
-        let body = peer.link.poll_packet_of(turn.allowance, now.mono, buf.get_mut(HEADROOM..HEADROOM + mtu)?)?;
-        let (to, at) = self.netcode.seal_payload(now, id, buf, body)?;
-        Some(Transmit { to, at })
-    }
-
-    /// The next copy of a goodbye, sealed. After the last one the layer below says its own.
-    fn poll_goodbye(&mut self, now: Now, id: ConnectionId, buf: &mut [u8]) -> Option<Transmit> {
-        let (hurry, mtu) = (self.hurry, self.link.mtu);
-        let peer = self.peer_mut(id)?;
-        let Phase::Parting { copies, next } = &mut peer.phase else { return None };
-        let body = match copies.checked_sub(1) {
-            Some(left) => {
-                *copies = left;
-                *next = now.mono + GOODBYE_INTERVAL;
-                peer.link.goodbye_packet(now.mono, buf.get_mut(HEADROOM..HEADROOM + mtu)?)
-            }
-            None => None,
-        };
-        let Some(body) = body else {
-            self.netcode.close(now, id, Farewell::Goodbye);
-            if hurry {
-                self.netcode.hurry_goodbyes();
-            }
-            return None;
-        };
-        if hurry {
-            self.goodbyes.push_back(id);
-        } else {
-            self.parting.push(id);
-        }
-        let (to, at) = self.netcode.seal_payload(now, id, buf, body)?;
-        Some(Transmit { to, at })
-    }
-
-    fn move_goodbyes(&mut self, now: Mono) {
-        let Self { parting, peers, goodbyes, hurry, .. } = self;
-        parting.retain(|id| match find(peers, *id).map(|peer| &peer.phase) {
-            Some(Phase::Parting { next, .. }) if *next <= now || *hurry => {
-                goodbyes.push_back(*id);
-                false
-            }
-            Some(Phase::Parting { .. }) => true,
-            _ => false,
-        });
-    }
-
-    /// Puts a link on the list of those that may have something to send.
-    #[inline]
-    fn list(&mut self, id: ConnectionId) {
-        if let Some(peer) = self.peer_mut(id)
-            && !std::mem::replace(&mut peer.listed, true)
-        {
-            self.turns.list(id);
-        }
-    }
-
-    /// Puts the link's next due time into the timer queue, if none that is as early is there.
-    #[inline]
-    fn schedule(&mut self, id: ConnectionId) {
-        let Some(peer) = self.peer_mut(id) else { return };
-        // Who is listed is looked at before any timer, and again after that.
-        if peer.listed {
-            return;
-        }
-        let held = peer.starved || peer.deferred;
-        let allowance = if held { Allowance::Upkeep } else { Allowance::All };
-        let Some(due) = peer.link.poll_timeout_of(allowance) else { return };
-        if peer.scheduled.is_none_or(|scheduled| due < scheduled) {
-            peer.scheduled = Some(due);
-            let peers = &self.peers;
-            if self.timers.len() >= TIMERS_PER_PEER * (peers.len() + 1) {
-                self.timers
-                    .retain(|Reverse((due, id))| find(peers, *id).is_some_and(|peer| peer.scheduled == Some(*due)));
-            }
-            self.timers.push(Reverse((due, id)));
-        }
     }
 
     fn open(&self, id: ConnectionId) -> Option<&Peer> {
