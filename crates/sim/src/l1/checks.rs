@@ -41,26 +41,43 @@ pub(super) fn check_stats(now: Mono, stats: &LinkStats, who: &str, ledger: &mut 
     sometimes.add("duplicate packet", stats.packets_duplicate.min(1));
 }
 
-/// I28: what is not acknowledged is probed for. `stalled` remembers the count of packets and when it was last another.
+/// How many packets a connection has sent and received, and since when and when last that changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stalled {
+    sent: u64,
+    received: u64,
+    since: Mono,
+    heard: Mono,
+}
+
+/// I28: what is not acknowledged is probed for, and what the peer has room for is sent.
 pub(super) fn check_progress(
     now: Mono,
     awake_since: Mono,
     stats: &LinkStats,
-    stalled: &mut Option<(u64, Mono)>,
+    stalled: &mut Option<Stalled>,
     who: &str,
     ledger: &mut Ledger,
 ) {
     match stalled {
         _ if stats.reliable_queued == 0 => *stalled = None,
-        Some((sent, since)) if *sent == stats.packets_sent => {
-            let waited = now.since((*since).max(awake_since));
+        Some(Stalled { sent, received, since, heard }) if *sent == stats.packets_sent => {
+            if std::mem::replace(received, stats.packets_received) != stats.packets_received {
+                *heard = now;
+            }
+            // With nothing under way it may wait to hear that there is room, unless it hears other things.
+            let until = if stats.in_flight == 0 { *heard } else { now };
+            let waited = until.since((*since).max(awake_since));
             let round_trip = stats.rtt.unwrap_or_default() + stats.jitter.unwrap_or_default() * 4;
             if waited > PROBE.max(round_trip) + PROBE_LATE {
                 let what = format!("{who}: {} B wait since {waited:?} without a packet", stats.reliable_queued);
                 ledger.violate(now, Invariant::I28, what);
             }
         }
-        _ => *stalled = Some((stats.packets_sent, now)),
+        _ => {
+            let (sent, received) = (stats.packets_sent, stats.packets_received);
+            *stalled = Some(Stalled { sent, received, since: now, heard: now });
+        }
     }
 }
 

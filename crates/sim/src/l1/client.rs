@@ -49,7 +49,7 @@ struct Session {
     numbers: Numbers,
     last_to: Option<SocketAddr>,
     /// Packets of the link that had left when reliable data was first seen waiting, and when that was.
-    stalled: Option<(u64, Mono)>,
+    stalled: Option<super::checks::Stalled>,
 }
 
 impl ClientNode {

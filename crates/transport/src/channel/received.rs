@@ -38,7 +38,7 @@ pub(super) struct Received {
     due: Option<Mono>,
     /// Before when it need not.
     not_before: Mono,
-    /// The same had every ack kept its space.
+    /// The same had every ack kept its space; never further ahead than [`URGENT`] of them.
     spaced: Mono,
     /// Whether the peer waits for an ack of the packet that is being taken in.
     urgent: bool,
@@ -115,7 +115,7 @@ impl Received {
             // A gap may be a loss, which the peer wants to know of at once.
             let delay = if gap || urgent || self.asking >= PROMPT { Duration::ZERO } else { max_ack_delay };
             let space = self.spaced.since(now).saturating_sub(SPACING * URGENT);
-            let not_before = if urgent { now + space } else { self.not_before };
+            let not_before = if urgent { self.not_before.min(now + space) } else { self.not_before };
             let due = (now + delay).max(not_before);
             self.due = Some(self.due.map_or(due, |at| at.min(due)));
         }
@@ -189,7 +189,7 @@ impl Received {
         self.asking = 0;
         self.due = None;
         self.not_before = now + SPACING;
-        self.spaced = self.spaced.max(now) + SPACING;
+        self.spaced = self.spaced.clamp(now, now + SPACING * URGENT) + SPACING;
         Some(complete.then_some(largest))
     }
 }
@@ -335,6 +335,19 @@ mod tests {
         acked(&mut received, 100, 9).unwrap();
         received.record(at(40), 7, true, true, DELAY);
         assert_eq!(received.due(), Some(at(40)));
+    }
+
+    /// They had counted without bound: where many rode with data, the one that a sender waited for came seconds late.
+    #[test]
+    fn an_ack_that_is_waited_for_is_not_put_off_because_others_have_ridden_with_data() {
+        let mut received = Received::new(0);
+        for number in 0..1_000 {
+            received.record(Mono::ZERO, number, true, true, DELAY);
+            acked(&mut received, 100, 1_001).unwrap();
+        }
+        received.hurry();
+        received.record(Mono::ZERO, 1_000, true, true, DELAY);
+        assert!(received.due().is_some_and(|due| due <= Mono::ZERO + SPACING));
     }
 
     #[test]
