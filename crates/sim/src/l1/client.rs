@@ -37,7 +37,8 @@ pub(crate) struct ClientNode {
     dice: Dice,
     /// Messages that are sent at once in the next update.
     spurt: u32,
-    buf: Vec<u8>,
+    arrived: Vec<u8>,
+    leaving: Vec<u8>,
     message: Vec<u8>,
 }
 
@@ -66,7 +67,8 @@ impl ClientNode {
             used: None,
             dice,
             spurt: 0,
-            buf: Vec::new(),
+            arrived: Vec::new(),
+            leaving: vec![0; LARGEST_DATAGRAM],
             message: Vec::new(),
         }
     }
@@ -123,10 +125,10 @@ impl ClientNode {
             };
             let mut fetched = 0;
             while network.may_receive(now, *port, fetched)
-                && let Some(from) = network.receive(now, *port, &mut self.buf)
+                && let Some(from) = network.receive(now, *port, &mut self.arrived)
             {
                 fetched += 1;
-                core.handle_datagram(local, from, &mut self.buf, &mut report);
+                core.handle_datagram(local, from, &mut self.arrived, &mut report);
             }
             core.tick(local, &mut report);
         }
@@ -280,10 +282,9 @@ impl ClientNode {
 
     fn transmit(&mut self, at: Moment, workload: &Workload, network: &mut Network, ledger: &mut Ledger) {
         let (Moment { truth: now, local }, index) = (at, self.index);
-        self.buf.resize(LARGEST_DATAGRAM, 0);
         for Session { core, port, numbers, last_to, .. } in &mut self.sessions {
-            while let Some(transmit) = core.poll_transmit(local, &mut self.buf) {
-                let datagram = &self.buf[transmit.at];
+            while let Some(transmit) = core.poll_transmit(local, &mut self.leaving) {
+                let datagram = &self.leaving[transmit.at];
                 ledger.record.journal.note(now, index as u32, "send", digest(datagram), || {
                     format!("{} {} B type {}", transmit.to, datagram.len(), datagram[0] & 0xf)
                 });

@@ -39,7 +39,8 @@ pub(crate) struct ServerNode {
     dice: Dice,
     /// Messages that are sent at once in the next update.
     spurt: u32,
-    buf: Vec<u8>,
+    arrived: Vec<u8>,
+    leaving: Vec<u8>,
     message: Vec<u8>,
 }
 
@@ -57,7 +58,8 @@ impl ServerNode {
             last: Mono::ZERO,
             dice: Dice::new(plan.seed, "server", index),
             spurt: 0,
-            buf: Vec::new(),
+            arrived: Vec::new(),
+            leaving: vec![0; LARGEST_DATAGRAM],
             message: Vec::new(),
         }
     }
@@ -118,17 +120,17 @@ impl ServerNode {
         network: &mut Network,
         ledger: &mut Ledger,
     ) {
-        let Self { core: Some(core), bonds, strangers, numbers, port, buf, index, .. } = self else { return };
+        let Self { core: Some(core), bonds, strangers, numbers, port, arrived, index, .. } = self else { return };
         let Moment { truth: now, local } = at;
         let (mut accepted, mut fetched) = (false, 0);
         while network.may_receive(now, *port, fetched)
-            && let Some(from) = network.receive(now, *port, buf)
+            && let Some(from) = network.receive(now, *port, arrived)
         {
             fetched += 1;
             if let Some((received, _)) = strangers.entry(from).or_insert(Some((0, 0))) {
-                *received += buf.len() as u64;
+                *received += arrived.len() as u64;
             }
-            core.handle_datagram(local, from, buf, &mut |incoming| {
+            core.handle_datagram(local, from, arrived, &mut |incoming| {
                 if let Some(proven) = ledger.server_reports(now, *index, bonds, &incoming) {
                     accepted = true;
                     strangers.insert(proven, None);
@@ -201,11 +203,10 @@ impl ServerNode {
     }
 
     fn transmit(&mut self, at: Moment, network: &mut Network, ledger: &mut Ledger) {
-        let Self { core: Some(core), strangers, numbers, port, buf, index, .. } = self else { return };
+        let Self { core: Some(core), strangers, numbers, port, leaving, index, .. } = self else { return };
         let Moment { truth: now, local } = at;
-        buf.resize(LARGEST_DATAGRAM, 0);
-        while let Some(transmit) = core.poll_transmit(local, buf) {
-            let datagram = &buf[transmit.at];
+        while let Some(transmit) = core.poll_transmit(local, leaving) {
+            let datagram = &leaving[transmit.at];
             ledger.record.journal.note(now, SERVERS + *index as u32, "send", digest(datagram), || {
                 format!("{} {} B type {}", transmit.to, datagram.len(), datagram[0] & 0xf)
             });

@@ -6,13 +6,13 @@ use std::time::Duration;
 use netstream::transport::Mono;
 
 /// How long numbers are remembered. A number that were used again would be used again soon.
-const MEMORY: Duration = Duration::from_secs(30);
+const MEMORY: Duration = Duration::from_secs(10);
 
 /// The first number of a server's session has these bits clear: it is made of the second in which it begins.
 const FIRST: u64 = (1 << 20) - 1;
 
 /// So many of one address are remembered for [`MEMORY`]; of a busy connection, a tenth of the time is long enough.
-const MANY: usize = 4096;
+const MANY: usize = 1024;
 
 /// The packet numbers that went to one address, to see whether one is used twice.
 #[derive(Debug, Default)]
