@@ -55,9 +55,18 @@ pub fn play<W>(data: &[u8], new: impl FnOnce(u8) -> W, mut step: impl FnMut(&mut
     world
 }
 
-/// `nanos` after the origin of the monotonic clock, which is [`START`].
+/// `nanos` after [`START`].
 pub fn now(nanos: u64) -> Now {
-    Now { mono: netstream_transport::Mono::from_nanos(nanos), wall: Wall::from_unix(START + nanos / 1_000_000_000) }
+    let since = UP + nanos;
+    Now { mono: netstream_transport::Mono::from_nanos(since), wall: Wall::from_unix(START - 2 + since / 1_000_000_000) }
+}
+
+/// How long servers have been up at [`START`], in nanoseconds: tokens from before a server's start are refused.
+const UP: u64 = 2_000_000_000;
+
+/// When servers started.
+pub fn started() -> Now {
+    Now { mono: netstream_transport::Mono::ZERO, wall: Wall::from_unix(START - 2) }
 }
 
 /// Bytes read as a script. Whatever is missing at its end is zero, so that every input means something.

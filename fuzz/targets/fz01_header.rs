@@ -35,9 +35,7 @@ fn pair(rounds: usize) -> (Server, Client) {
     keys.add_key(PROTOCOL, key()).expect("not zero");
     let mut config = ServerConfig::new(keys);
     config.addresses = vec![server_address()];
-    let mut before = now(0);
-    before.wall = netstream_transport::Wall::from_unix(START - 2);
-    let mut server = Server::new(config, &Limits::default(), &mut SeededRandom::new(1), before);
+    let mut server = Server::new(config, &Limits::default(), &mut SeededRandom::new(1), started());
     let config =
         ClientConfig { credentials: Credentials::Token(Box::new(token(1))), addresses: Vec::new(), allow_local: false };
     let mut client = Client::new(config, &Limits::default(), &mut SeededRandom::new(2), now(0)).expect("dialable");

@@ -13,7 +13,7 @@ use netstream_transport::netcode::{
     ConnectToken, Farewell, HEADROOM, IdentityPolicy, KeyRing, MAX_BODY, MAX_DATAGRAM_OUT, Server, ServerConfig,
     fuzzing,
 };
-use netstream_transport::{ConnectionId, Limits, SeededRandom, Wall};
+use netstream_transport::{ConnectionId, Limits, SeededRandom};
 
 /// Tokens 0 and 1 are of different players, 2 is of player 1 again, 3 is for player 3.
 const PLAYERS: [u64; 4] = [1, 2, 1, 3];
@@ -55,10 +55,8 @@ impl World {
         limits.connections = ROOM;
         limits.pending_handshakes = if settings & 2 == 2 { 3 } else { 16 };
         limits.consumed_tokens = if settings & 4 == 4 { 2 } else { 64 };
-        let mut before = now(0);
-        before.wall = Wall::from_unix(START - 2);
         Self {
-            server: Server::new(config, &limits, &mut SeededRandom::new(1), before),
+            server: Server::new(config, &limits, &mut SeededRandom::new(1), started()),
             tokens: (100..).zip(PLAYERS).map(|(seed, player)| issue(seed, player, &[server_address()])).collect(),
             challenges: [const { None }; 4],
             nanos: 0,

@@ -85,7 +85,7 @@ impl Bench {
         let mut random = SeededRandom::new(1);
         let start = Now { mono: Mono::ZERO, wall: Wall::from_unix(START - 2) };
         let server = Server::new(config, &limits, &mut random, start);
-        let now = Now { mono: Mono::from_nanos(1_000_000_000), wall: Wall::from_unix(START) };
+        let now = Now { mono: Mono::from_nanos(2_000_000_000), wall: Wall::from_unix(START) };
         Self { server, clients: Vec::new(), now, random }
     }
 
