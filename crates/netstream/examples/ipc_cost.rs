@@ -70,7 +70,7 @@ impl Drivers {
         client.flush(now);
         let mut arrived = 0;
         server.receive(now, &mut |incoming| {
-            arrived += usize::from(matches!(black_box(incoming), Incoming::Message { .. }))
+            arrived += usize::from(matches!(black_box(incoming), Incoming::Message { .. }));
         });
         server.flush(now);
         client.receive(now, &mut |_| {});
