@@ -72,8 +72,7 @@ fn live(stage: &mut Stage, mode: u8, data: &[u8]) {
     match mode {
         0 => {}
         1 => {
-            let record = stage.wire.lock().unwrap().sent[0].1.clone();
-            stage.push(Event::Message(ChannelId::RELIABLE, record));
+            stage.push(Event::Message(ChannelId::RELIABLE, stage.record()));
             stage.update();
             assert_eq!(stage.state(), Some(ConnectionState::Approval));
         }
