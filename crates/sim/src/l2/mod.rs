@@ -265,8 +265,7 @@ impl Cast for Apps {
         let Self { plan, rogues, wire, code, servers, .. } = self;
         let number = rogues.len();
         let rogue = rogues.entry(place).or_insert_with(|| Rogue::new(plan.seed, number, rate));
-        let greeting = servers[0].greeting();
-        Some(rogue.step(now, address_of(0), code, greeting, &mut lock(wire).network))
+        Some(rogue.step(now, &mut servers[0], code, &mut lock(wire).network))
     }
 
     fn socket_of(&mut self, client: usize) -> Option<(Port, bool)> {

@@ -1,6 +1,5 @@
 //! Clients that speak the lower layers well, and nonsense to the Worlds above.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use netstream::transport::channel::{Link, LinkConfig};
 use netstream::transport::netcode::{self, HEADROOM, JoinCode, MAX_BODY, MAX_DATAGRAM_OUT, client};
 use netstream::transport::{ChannelId, Limits, Mono, SeededRandom};
 
+use super::{ServerWorld, address_of};
 use crate::attacker::{damage, noise};
 use crate::clock::NodeClock;
 use crate::dice::Dice;
@@ -49,30 +49,16 @@ impl Rogue {
     }
 
     /// One turn; says when the next is due.
-    pub(super) fn step(
-        &mut self,
-        now: Mono,
-        server: SocketAddr,
-        code: &JoinCode,
-        greeting: Option<Vec<u8>>,
-        network: &mut Network,
-    ) -> Mono {
+    pub(super) fn step(&mut self, now: Mono, server: &mut ServerWorld, code: &JoinCode, network: &mut Network) -> Mono {
         match self.session.take() {
-            None => self.session = Some(self.join(now, server, code, greeting, network)),
+            None => self.session = Some(self.join(now, server, code, network)),
             Some(session) => self.session = self.act(now, session, network),
         }
         let pause = if self.session.is_some() { self.interval } else { Duration::from_secs(1) };
         now + pause.mul_f64(0.5 + self.dice.share())
     }
 
-    fn join(
-        &mut self,
-        now: Mono,
-        server: SocketAddr,
-        code: &JoinCode,
-        greeting: Option<Vec<u8>>,
-        network: &mut Network,
-    ) -> Session {
+    fn join(&mut self, now: Mono, server: &mut ServerWorld, code: &JoinCode, network: &mut Network) -> Session {
         let protocol_id = UdpConfig::new(&mut SeededRandom::new(1)).protocol_id;
         let credentials = client::Credentials::JoinCode {
             code: code.clone(),
@@ -80,7 +66,7 @@ impl Rogue {
             client_id: IDENTITIES + self.number,
             user_data: Box::new([0; 256]),
         };
-        let config = client::ClientConfig { credentials, addresses: vec![server], allow_local: false };
+        let config = client::ClientConfig { credentials, addresses: vec![address_of(0)], allow_local: false };
         let local = NodeClock::new(Duration::ZERO).at(now);
         let core = netcode::Client::new(config, &Limits::default(), self.dice.random(), local);
         let mut link = LinkConfig::client();
@@ -94,7 +80,7 @@ impl Rogue {
             link,
             port,
             connected: false,
-            heard: Vec::from_iter(greeting),
+            heard: Vec::from_iter(server.greeting()),
         }
     }
 

@@ -62,19 +62,12 @@ pub(super) struct Piece {
     pub(super) carrier: Carrier,
 }
 
-/// What stands before a message in the row: its length, or a byte where it would otherwise have no place.
-struct Head([u8; 4], usize);
-
-fn head(ordered: bool, length: usize) -> Head {
+/// What stands before a message in the row, and how many bytes of it: the message's length, or a byte where it would
+/// otherwise have no place.
+fn head(ordered: bool, length: usize) -> ([u8; 4], usize) {
     match ordered {
-        true => Head(varint(length as u32), varint_len(length as u32)),
-        false => Head([0; 4], usize::from(length == 0)),
-    }
-}
-
-impl Head {
-    fn as_slice(&self) -> &[u8] {
-        self.0.get(..self.1).unwrap_or(&self.0)
+        true => (varint(length as u32), varint_len(length as u32)),
+        false => ([0; 4], usize::from(length == 0)),
     }
 }
 
@@ -99,7 +92,8 @@ impl SendBuffer {
     /// Queues a message; the caller has checked that it may.
     pub(super) fn push(&mut self, message: &[u8], receipt: Option<NonZeroU32>) {
         let start = self.end() as u32;
-        append_ring(&mut self.data, head(self.ordered, message.len()).as_slice(), self.cap);
+        let (head, size) = head(self.ordered, message.len());
+        append_ring(&mut self.data, &head[..size], self.cap);
         append_ring(&mut self.data, message, self.cap);
         self.note(start, message.len(), receipt);
     }
@@ -107,17 +101,16 @@ impl SendBuffer {
     /// The same with the memory of the message, if nothing else is queued and it is not too much. The message is empty
     /// afterwards.
     pub(super) fn push_owned(&mut self, message: &mut Vec<u8>, receipt: Option<NonZeroU32>) {
-        let head = head(self.ordered, message.len());
-        let head = head.as_slice();
-        if !self.data.is_empty() || message.capacity().max(message.len() + head.len()) > self.cap {
+        let (head, size) = head(self.ordered, message.len());
+        if !self.data.is_empty() || message.capacity().max(message.len() + size) > self.cap {
             self.push(message, receipt);
             message.clear();
             return;
         }
         let (start, length) = (self.end() as u32, message.len());
         self.data = std::mem::take(message).into();
-        self.data.reserve_exact(head.len());
-        head.iter().rev().for_each(|byte| self.data.push_front(*byte));
+        self.data.reserve_exact(size);
+        head[..size].iter().rev().for_each(|byte| self.data.push_front(*byte));
         self.note(start, length, receipt);
     }
 

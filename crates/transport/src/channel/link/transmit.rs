@@ -223,14 +223,18 @@ impl Link {
     }
 
     fn window_is_open(&self) -> bool {
-        self.sent.bytes_in_flight() + self.state.path.size() <= self.state.congestion.window()
+        self.window_takes(1)
+    }
+
+    /// Whether the window takes so many more full packets.
+    fn window_takes(&self, packets: usize) -> bool {
+        self.sent.bytes_in_flight() + packets * self.state.path.size() <= self.state.congestion.window()
     }
 
     /// Whether nothing reliable may follow the packet that is being written until an ack comes, which on a short path
     /// takes longer to leave than to arrive.
     fn is_last_of_window(&self) -> bool {
-        let after = self.sent.bytes_in_flight() + 2 * self.state.path.size();
-        after > self.state.congestion.window() && self.state.rtt.smoothed().is_some_and(|rtt| rtt < SPACING)
+        !self.window_takes(2) && self.state.rtt.smoothed().is_some_and(|rtt| rtt < SPACING)
     }
 
     fn pacer_is_open(&self) -> bool {
