@@ -119,8 +119,11 @@ fn two_seconds_of_standstill_are_made_up_for_within_one() {
             );
             assert_eq!(late, 0, "{stalled:?} at {rtt} ms");
             assert!(applied >= 58, "{applied} {stalled:?} at {rtt} ms");
-            // A tick earlier than usual while the deviation of the standstill is being forgotten.
+            // Commands that were late in the standstill make the next ones leave half a tick earlier for a while: some of
+            // them arrive a tick earlier than they would.
             assert!(ages.iter().all(|age| (-4.1..0.0).contains(age)), "{stalled:?} at {rtt} ms: {ages:?}");
+            let early = ages.iter().filter(|age| **age < -3.1).count();
+            assert!(early <= ages.len() / 2, "{early} of {} {stalled:?} at {rtt} ms", ages.len());
             assert_no_clock_ran_backwards(&game);
         }
     }
