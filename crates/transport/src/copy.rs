@@ -9,14 +9,22 @@
 const PIECE: usize = 2048;
 
 /// Does what [`Vec::extend_from_slice`] does.
+#[inline]
 pub fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
-    buffer.reserve(bytes.len());
-    pieces(bytes).for_each(|piece| buffer.extend_from_slice(piece));
+    if bytes.len() > PIECE {
+        buffer.reserve(bytes.len());
+    }
+    pieces(bytes, |piece| buffer.extend_from_slice(piece));
 }
 
-/// The bytes, in pieces that are copied at full speed.
-pub(crate) fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.chunks(PIECE)
+/// Calls `copy` with the bytes, in pieces that are copied at full speed.
+#[inline]
+pub(crate) fn pieces<'a>(bytes: &'a [u8], mut copy: impl FnMut(&'a [u8])) {
+    if bytes.len() <= PIECE {
+        copy(bytes);
+    } else {
+        bytes.chunks(PIECE).for_each(copy);
+    }
 }
 
 #[cfg(test)]

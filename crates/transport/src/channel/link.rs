@@ -186,7 +186,10 @@ impl Link {
                 self.state.reliable_charged += send.charged() - before;
             }
         }
-        self.state.refresh(channel);
+        // More of what could leave already changes nothing.
+        if !self.state.is_busy(channel) {
+            self.state.refresh(channel);
+        }
         self.touch(now);
         Ok(())
     }

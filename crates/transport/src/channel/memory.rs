@@ -20,15 +20,17 @@ pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], most: usize) {
     copy::append(buffer, bytes);
 }
 
-/// Appends what the application sends. The ring's memory grows by doubling and not beyond `most`, which its content
-/// keeps within.
-pub(super) fn append_ring(ring: &mut VecDeque<u8>, bytes: &[u8], most: usize) {
+/// Appends what the application sends, behind a few bytes of our own. The ring's memory grows by doubling and not beyond
+/// `most`, which its content keeps within.
+pub(super) fn append_ring(ring: &mut VecDeque<u8>, head: &[u8], bytes: &[u8], most: usize) {
     let (length, capacity) = (ring.len(), ring.capacity());
-    if capacity - length < bytes.len() {
-        let target = (2 * capacity).min(most).max(length + bytes.len());
+    let more = head.len() + bytes.len();
+    if capacity - length < more {
+        let target = (2 * capacity).min(most).max(length + more);
         ring.reserve_exact(target - length);
     }
-    copy::pieces(bytes).for_each(|piece| ring.extend(piece));
+    head.iter().for_each(|byte| ring.push_back(*byte));
+    copy::pieces(bytes, |piece| ring.extend(piece));
 }
 
 /// Copies the bytes from `start` on into all of `into`. They are there.
@@ -54,7 +56,7 @@ mod tests {
         for _ in 0..1000 {
             let before = buffer.capacity();
             append(&mut buffer, &[1; 100], 100_000);
-            append_ring(&mut ring, &[1; 100], 100_000);
+            append_ring(&mut ring, &[1; 2], &[1; 98], 100_000);
             assert!(buffer.capacity() - before <= STEP.max(before / 2));
         }
         assert_eq!((buffer.capacity(), ring.capacity()), (100_000, 100_000));
@@ -63,9 +65,9 @@ mod tests {
     #[test]
     fn bytes_are_copied_across_the_seam_of_a_ring() {
         let mut ring = VecDeque::with_capacity(10);
-        append_ring(&mut ring, &[0, 1, 2, 3, 4, 5, 6, 7], 10);
+        append_ring(&mut ring, &[], &[0, 1, 2, 3, 4, 5, 6, 7], 10);
         ring.drain(..6);
-        append_ring(&mut ring, &[8, 9, 10, 11, 12], 10);
+        append_ring(&mut ring, &[8], &[9, 10, 11, 12], 10);
         assert!(!ring.as_slices().1.is_empty(), "there is a seam");
         for start in 0..ring.len() {
             for end in start..=ring.len() {

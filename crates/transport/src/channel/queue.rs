@@ -79,7 +79,7 @@ impl Queue {
             }
             self.pop();
         }
-        append_ring(&mut self.data, message, self.cap);
+        append_ring(&mut self.data, &[], message, self.cap);
         self.lengths.push_back(message.len() as u32);
         audit(33, || {
             let (count, cost) = (self.lengths.len(), ChannelConfig::MESSAGE_COST);

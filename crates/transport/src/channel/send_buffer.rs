@@ -93,8 +93,7 @@ impl SendBuffer {
     pub(super) fn push(&mut self, message: &[u8], receipt: Option<NonZeroU32>) {
         let start = self.end() as u32;
         let (head, size) = head(self.ordered, message.len());
-        append_ring(&mut self.data, &head[..size], self.cap);
-        append_ring(&mut self.data, message, self.cap);
+        append_ring(&mut self.data, &head[..size], message, self.cap);
         self.note(start, message.len(), receipt);
     }
 

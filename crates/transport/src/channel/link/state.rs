@@ -137,6 +137,11 @@ impl State {
         }
     }
 
+    /// Whether the lane has something that could leave.
+    pub(super) fn is_busy(&self, channel: ChannelId) -> bool {
+        self.busy.has(channel)
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.busy.is_empty() || !self.windows.is_empty()
     }
