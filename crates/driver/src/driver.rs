@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use netstream_transport::channel::ChannelTable;
-use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Incoming, Now};
+use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Incoming, Now, SharedBytes};
 
 use crate::Endpoint;
 use crate::link::LinkSimulator;
@@ -99,6 +99,19 @@ pub trait NetworkDriver: Send + Sync + 'static {
         self.send(now, connection, channel, message)?;
         message.clear();
         Ok(())
+    }
+
+    /// The same with a message that is `head` and behind it `body`, which others may get, too: a driver may keep `body` until
+    /// all of it has left, instead of copying it.
+    fn send_shared(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        head: &[u8],
+        body: &SharedBytes,
+    ) -> Result<(), SendError> {
+        self.send(now, connection, channel, &[head, body].concat())
     }
 
     /// Lets everything leave that is queued and may leave.

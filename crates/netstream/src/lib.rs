@@ -92,6 +92,6 @@ pub mod prelude {
         NetworkStreamDriver, NetworkStreamInGame, NetworkStreamPlugin, NetworkStreamRequestDisconnect,
         NetworkStreamSystems, Presence, ReceivedRpc, RpcAppExt, RpcSender,
     };
-    pub use netstream_driver::transport::{DisconnectCode, DisconnectReason, Origin};
+    pub use netstream_driver::transport::{DisconnectCode, DisconnectReason, Origin, SharedBytes};
     pub use netstream_driver::{Endpoint, IpcHub};
 }

@@ -411,6 +411,9 @@ fn data_outside_the_game_is_refused_or_dropped(link: Link) {
     assert_eq!(pair.client.net().send_command(client, b"jump"), Err(NetworkSendError::NotInGame));
     assert_eq!(pair.server.net().send_command(server, b"jump"), Err(NetworkSendError::WrongSide("server")));
     assert_eq!(pair.client.net().send_snapshot(client, b"world"), Err(NetworkSendError::WrongSide("client")));
+    let world = SharedBytes::from(b"world".to_vec());
+    assert_eq!(pair.client.net().send_snapshot_shared(client, &world), Err(NetworkSendError::WrongSide("client")));
+    assert_eq!(pair.server.net().send_snapshot_shared(server, &world), Err(NetworkSendError::NotInGame));
     // Only the client is in: what it sends is dropped and counted, and nobody is thrown out for it.
     pair.client.enter_game(client);
     for _ in 0..20 {
@@ -430,11 +433,15 @@ fn commands_and_snapshots_flow_in_game(link: Link) {
     let (server, client) = pair.in_game();
     pair.run(Duration::from_millis(100));
     let large: Vec<u8> = (0..20_000u32).map(|n| n as u8).collect();
+    let shared = SharedBytes::from(large.clone());
     for n in 0..50u8 {
         pair.client.net().send_command(client, &[n; 60]).unwrap();
         pair.server.net().send_snapshot(server, &[n; 1000]).unwrap();
         if n % 10 == 0 {
             pair.server.net().send_snapshot(server, &large).unwrap();
+        }
+        if n % 10 == 5 {
+            pair.server.net().send_snapshot_shared(server, &shared).unwrap();
         }
         pair.step();
     }
@@ -446,7 +453,7 @@ fn commands_and_snapshots_flow_in_game(link: Link) {
     if link.is_lossy() {
         assert!(commands.len() > 20 && snapshots.len() > 20, "{} {}", commands.len(), snapshots.len());
     } else {
-        assert_eq!((commands.len(), snapshots.len()), (50, 55));
+        assert_eq!((commands.len(), snapshots.len()), (50, 60));
     }
     pair.check();
 }

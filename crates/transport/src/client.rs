@@ -9,7 +9,9 @@ use crate::limits::Limits;
 use crate::netcode::client::{Event, StartError};
 use crate::netcode::{self, Farewell, HEADROOM};
 use crate::server::{ANSWERING, GOODBYE_COPIES, GOODBYE_INTERVAL, PARTING, Transmit, bound};
-use crate::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, LinkTotals, Mono, Now, Random};
+use crate::{
+    ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, LinkTotals, Mono, Now, Random, SharedBytes,
+};
 
 /// What a [`Client`] is made of.
 #[derive(Clone, Debug)]
@@ -120,6 +122,17 @@ impl Client {
     /// The same with the memory of the message; see [`Link::send_owned`].
     pub fn send_owned(&mut self, now: Now, channel: ChannelId, message: &mut Vec<u8>) -> Result<(), SendError> {
         self.open_link()?.send_owned(now.mono, channel, message)
+    }
+
+    /// The same without a copy of the body; see [`Link::send_shared`].
+    pub fn send_shared(
+        &mut self,
+        now: Now,
+        channel: ChannelId,
+        head: &[u8],
+        body: &SharedBytes,
+    ) -> Result<(), SendError> {
+        self.open_link()?.send_shared(now.mono, channel, head, body)
     }
 
     fn open_link(&mut self) -> Result<&mut Link, SendError> {

@@ -15,7 +15,9 @@ use crate::crypto::Drbg;
 use crate::limits::Limits;
 use crate::netcode::{self, LARGEST_BODY, MAX_BODY, datagram_of};
 use crate::turns::Turns;
-use crate::{ChannelId, ConnectionId, DisconnectReason, Identity, Incoming, LinkTotals, Mono, Now, Random};
+use crate::{
+    ChannelId, ConnectionId, DisconnectReason, Identity, Incoming, LinkTotals, Mono, Now, Random, SharedBytes,
+};
 
 /// Copies of our `Close` after it has not been acknowledged in time; as many type-6 packets follow.
 pub(crate) const GOODBYE_COPIES: u8 = 5;
@@ -224,6 +226,20 @@ impl Server {
         message: &mut Vec<u8>,
     ) -> Result<(), SendError> {
         self.open_link(connection)?.send_owned(now.mono, channel, message)?;
+        self.list(connection);
+        Ok(())
+    }
+
+    /// The same without a copy of the body; see [`Link::send_shared`].
+    pub fn send_shared(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        head: &[u8],
+        body: &SharedBytes,
+    ) -> Result<(), SendError> {
+        self.open_link(connection)?.send_shared(now.mono, channel, head, body)?;
         self.list(connection);
         Ok(())
     }

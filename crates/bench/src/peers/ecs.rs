@@ -11,7 +11,7 @@ use netstream::driver::udp::{Network, UdpDriver};
 use netstream::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::netstream::{DriverCrowd, config};
+use super::netstream::{DriverCrowd, Shared, config};
 use crate::end::{End, Lane, Server, Setup};
 use crate::game::Game;
 
@@ -35,9 +35,12 @@ pub(crate) struct EcsServer {
     address: String,
 }
 
-/// The game, while the World has it.
 #[derive(Resource, Default)]
-struct Stage(Game);
+struct Stage {
+    /// While the World has it.
+    game: Game,
+    shared: Shared,
+}
 
 /// The players in the order in which they came.
 #[derive(Resource, Default)]
@@ -64,7 +67,7 @@ impl EcsServer {
     }
 
     fn swap(&mut self, game: &mut Game) {
-        std::mem::swap(game, &mut self.app.world_mut().resource_mut::<Stage>().0);
+        std::mem::swap(game, &mut self.app.world_mut().resource_mut::<Stage>().game);
     }
 }
 
@@ -99,9 +102,11 @@ fn play(
     mut notes: MessageReader<ReceivedRpc<Note>>,
     mut sender: RpcSender,
 ) {
-    stage.0.update(&mut InWorld {
+    let Stage { game, shared } = &mut *stage;
+    game.update(&mut InWorld {
         players: &players.0,
         net: &mut net,
+        shared,
         receive: &mut |sink| {
             for (number, mut buffer) in &mut commands {
                 if !buffer.is_empty() {
@@ -123,6 +128,7 @@ type Sink<'a> = dyn FnMut(usize, &[u8]) + 'a;
 struct InWorld<'a> {
     players: &'a [Entity],
     net: &'a mut NetworkStreamDriver,
+    shared: &'a mut Shared,
     receive: &'a mut dyn FnMut(&mut Sink<'_>),
     send: &'a mut dyn FnMut(Entity, &Bytes) -> bool,
 }
@@ -140,7 +146,10 @@ impl End for InWorld<'_> {
         let player = self.players[client];
         match lane {
             Lane::Reliable => (self.send)(player, message),
-            Lane::Unreliable | Lane::Fragmented => self.net.send_snapshot(player, message).is_ok(),
+            Lane::Unreliable | Lane::Fragmented => match self.shared.of(message) {
+                Some(message) => self.net.send_snapshot_shared(player, message).is_ok(),
+                None => self.net.send_snapshot(player, message).is_ok(),
+            },
         }
     }
 }

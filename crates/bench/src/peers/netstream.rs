@@ -4,7 +4,7 @@ use bytes::Bytes;
 use netstream::driver::udp::{Access, Network, OsNetwork, UdpConfig};
 use netstream::driver::{Clock, Credentials, NetworkDriver, OsRandom, SystemClock, UdpDriver};
 use netstream::transport::netcode::JoinCode;
-use netstream::transport::{ChannelId, ConnectionId, Incoming, Now};
+use netstream::transport::{ChannelId, ConnectionId, Incoming, Now, SharedBytes};
 
 use crate::end::{Crowd, End, Lane, Server, Setup};
 use crate::game::Game;
@@ -14,6 +14,23 @@ pub(super) fn channel(lane: Lane) -> ChannelId {
         Lane::Unreliable => ChannelId::UNRELIABLE,
         Lane::Reliable => ChannelId::RELIABLE,
         Lane::Fragmented => ChannelId::UNRELIABLE_FRAGMENTED,
+    }
+}
+
+/// The long message that was sent last, as a game holds it that sends it to many.
+#[derive(Default)]
+pub(crate) struct Shared(Bytes, Option<SharedBytes>);
+
+impl Shared {
+    /// `None` for a short one.
+    pub(crate) fn of(&mut self, message: &Bytes) -> Option<&SharedBytes> {
+        if message.len() < 512 {
+            return None;
+        }
+        if (self.0.as_ptr(), self.0.len()) != (message.as_ptr(), message.len()) {
+            *self = Self(message.clone(), None);
+        }
+        Some(self.1.get_or_insert_with(|| SharedBytes::new(message.clone())))
     }
 }
 
@@ -46,6 +63,7 @@ pub(crate) struct DriverServer<N: Network = OsNetwork> {
     address: String,
     /// By index.
     clients: Vec<ConnectionId>,
+    shared: Shared,
 }
 
 impl DriverServer {
@@ -60,7 +78,7 @@ impl<N: Network> DriverServer<N> {
         let endpoint = driver.listen(now, &"udp://127.0.0.1:0".parse().expect("valid")).expect("loopback");
         let code = driver.join_code().expect("the default").to_text();
         let address = format!("127.0.0.1:{} {}", endpoint.port().expect("bound"), *code);
-        Self { driver, clock, now, address, clients: Vec::new() }
+        Self { driver, clock, now, address, clients: Vec::new(), shared: Shared::default() }
     }
 }
 
@@ -106,7 +124,12 @@ impl<N: Network> End for DriverServer<N> {
     }
 
     fn send(&mut self, client: usize, lane: Lane, message: &Bytes) -> bool {
-        self.driver.send(self.now, self.clients[client], channel(lane), message).is_ok()
+        let (now, id, channel) = (self.now, self.clients[client], channel(lane));
+        let sent = match self.shared.of(message) {
+            Some(message) => self.driver.send_shared(now, id, channel, &[], message),
+            None => self.driver.send(now, id, channel, message),
+        };
+        sent.is_ok()
     }
 }
 

@@ -211,10 +211,9 @@ fn send_snapshots(
     mut rhythm: ResMut<Rhythm>,
     mut net: ResMut<NetworkStreamDriver>,
     mut connections: Query<(Entity, &ConnectionState, &mut Record)>,
-    mut snapshot: Local<Vec<u8>>,
 ) {
     rhythm.data.advance(Instant::now());
-    snapshot.clear();
+    let mut snapshot = Vec::new();
     for (_, _, record) in connections.iter().filter(|(_, state, _)| state.is_in_game()).take(PLAYERS) {
         snapshot.extend_from_slice(&record.network_id.map_or(0, NetworkId::number).to_le_bytes());
         snapshot.extend_from_slice(&record.last_command.to_le_bytes());
@@ -222,9 +221,10 @@ fn send_snapshots(
     if let Some(size) = rhythm.size {
         snapshot.resize(size, 0);
     }
+    let snapshot = SharedBytes::from(snapshot);
     for (connection, state, mut record) in &mut connections {
         let due = rhythm.data.is_due(connection.index_u32());
-        if due && state.is_in_game() && net.send_snapshot(connection, &snapshot).is_ok() {
+        if due && state.is_in_game() && net.send_snapshot_shared(connection, &snapshot).is_ok() {
             record.sent.snapshots += 1;
         }
     }

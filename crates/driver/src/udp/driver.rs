@@ -14,7 +14,7 @@ use netstream_transport::channel::{self, LinkStats, Side};
 use netstream_transport::netcode::{self, Counter};
 use netstream_transport::{
     ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Incoming, Limits, LinkTotals, Mono, Now, Random, Server,
-    ServerConfig,
+    ServerConfig, SharedBytes,
 };
 
 use self::client::{Dialled, RESOLVE_TIMEOUT, Stage, bury, part};
@@ -382,6 +382,20 @@ impl<N: Network> NetworkDriver for Engine<N> {
             return Ok(listening.server.send_owned(now, connection, channel, message)?);
         }
         Ok(self.reached(connection)?.send_owned(now, channel, message)?)
+    }
+
+    fn send_shared(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        head: &[u8],
+        body: &SharedBytes,
+    ) -> Result<(), SendError> {
+        if let Some(listening) = &mut self.server {
+            return Ok(listening.server.send_shared(now, connection, channel, head, body)?);
+        }
+        Ok(self.reached(connection)?.send_shared(now, channel, head, body)?)
     }
 
     fn flush(&mut self, now: Now) {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use netstream_transport::channel::ChannelTable;
 use netstream_transport::netcode::{JoinCode, KeyRing};
-use netstream_transport::{ChannelId, ConnectionId, DisconnectReason, Incoming, Limits, Now, Random, Server};
+use netstream_transport::{
+    ChannelId, ConnectionId, DisconnectReason, Incoming, Limits, Now, Random, Server, SharedBytes,
+};
 
 use super::config::{Access, IoMode, UdpConfig};
 use super::driver::Engine;
@@ -217,6 +219,17 @@ impl<N: Network> NetworkDriver for UdpDriver<N> {
         message: &mut Vec<u8>,
     ) -> Result<(), SendError> {
         either!(&mut self.0, driver => driver.send_owned(now, connection, channel, message))
+    }
+
+    fn send_shared(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: ChannelId,
+        head: &[u8],
+        body: &SharedBytes,
+    ) -> Result<(), SendError> {
+        either!(&mut self.0, driver => driver.send_shared(now, connection, channel, head, body))
     }
 
     fn flush(&mut self, now: Now) {

@@ -13,6 +13,7 @@ macro_rules! contract {
                 a_client_connects_and_both_ends_know,
                 the_client_may_connect_again_after_it_has_left,
                 reliable_messages_arrive_once_and_in_order,
+                a_message_arrives_the_same_whether_it_is_copied_given_away_or_shared,
                 unreliable_messages_arrive_at_most_once,
                 fragmented_messages_arrive_whole,
                 the_servers_reason_reaches_the_client,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netstream_driver::transport::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Origin};
+use netstream_driver::transport::{ChannelId, ConnectionId, DisconnectCode, DisconnectReason, Origin, SharedBytes};
 use netstream_driver::{ConnectError, Endpoint, ListenError, SendError};
 
 use crate::harness::{Peer, Report, Setup};
@@ -69,6 +69,33 @@ pub(crate) fn reliable_messages_arrive_once_and_in_order(setup: &mut Setup) {
             assert!(message.iter().copied().eq(number.to_le_bytes().into_iter().cycle().take(size)));
         }
     }
+}
+
+pub(crate) fn a_message_arrives_the_same_whether_it_is_copied_given_away_or_shared(setup: &mut Setup) {
+    let (server, client) = setup.connect();
+    let message = |size: usize| -> Vec<u8> { (0..size).map(|at| (at * 7) as u8).collect() };
+    let sizes = [1, 100, 3000, 50_000];
+    for size in sizes {
+        let (now, driver) = (setup.now(), &mut setup.server.driver);
+        let (mut owned, shared) = (message(size), SharedBytes::from(message(size)[1..].to_vec()));
+        driver.send(now, server, ChannelId::RELIABLE, &message(size)).unwrap();
+        driver.send_owned(now, server, ChannelId::RELIABLE, &mut owned).unwrap();
+        driver.send_shared(now, server, ChannelId::RELIABLE, &[0], &shared).unwrap();
+        assert!(owned.is_empty());
+    }
+    setup
+        .until("all have arrived", |setup| setup.client.messages(client, ChannelId::RELIABLE).len() == 3 * sizes.len());
+    for (arrived, size) in setup.client.messages(client, ChannelId::RELIABLE).chunks(3).zip(sizes) {
+        assert!(arrived.iter().all(|bytes| *bytes == message(size)), "{size} B");
+    }
+    // What was not taken is as it was.
+    let mut owned = message(3000);
+    let now = setup.now();
+    assert_eq!(
+        setup.server.driver.send_owned(now, server, ChannelId(200), &mut owned),
+        Err(SendError::UnknownChannel(ChannelId(200)))
+    );
+    assert_eq!(owned, message(3000));
 }
 
 pub(crate) fn unreliable_messages_arrive_at_most_once(setup: &mut Setup) {

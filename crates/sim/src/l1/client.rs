@@ -272,7 +272,13 @@ impl ClientNode {
         let Some(Session { attempt, core, .. }) = self.sessions.last_mut() else { return };
         let sent = &mut ledger.attempts[*attempt].sent;
         sent.next(upstream(*attempt), channel).write(ledger.largest_up[usize::from(channel)], &mut self.message);
-        match core.send(local, ChannelId(channel), &self.message) {
+        // Long ones of odd lengths leave with their memory; that must make no difference.
+        let owned = self.message.len() > 4096 && self.message.len() % 2 == 1;
+        let sent_off = match owned {
+            true => core.send_owned(local, ChannelId(channel), &mut self.message.clone()),
+            false => core.send(local, ChannelId(channel), &self.message),
+        };
+        match sent_off {
             Ok(()) => sent.took(channel),
             Err(SendError::QueueFull) => ledger.record.sometimes.count("client: send queue full"),
             Err(SendError::NotConnected) => {}

@@ -18,7 +18,7 @@ use super::lane::{Lane, LaneKind};
 use super::sent::Sent;
 use super::{Backlog, ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt, SendError};
 use crate::mutants::{audit, mutant, take_work};
-use crate::{Limits, Mono, Random};
+use crate::{Limits, Mono, Random, SharedBytes};
 
 /// How long a link is quiet before it gives the memory of its queues back.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
@@ -79,13 +79,16 @@ enum Payload<'a> {
     Copied(&'a [u8]),
     /// With its memory.
     Taken(&'a mut Vec<u8>),
+    /// With memory that others have, too, and something of its own in front.
+    Shared(&'a [u8], &'a SharedBytes),
 }
 
 impl Payload<'_> {
-    fn bytes(&self) -> &[u8] {
+    fn len(&self) -> usize {
         match self {
-            Self::Copied(message) => message,
-            Self::Taken(message) => message,
+            Self::Copied(message) => message.len(),
+            Self::Taken(message) => message.len(),
+            Self::Shared(head, body) => head.len() + body.len(),
         }
     }
 }
@@ -124,10 +127,22 @@ impl Link {
         self.queue(now, channel, Payload::Copied(message), None)
     }
 
-    /// The same with a message that is not needed any more: a reliable channel that has nothing else queued takes over
-    /// its memory instead of copying it. It is empty afterwards, and untouched after an error.
+    /// The same with a message that is not needed any more: a long one is not copied, but its memory taken over. It is
+    /// empty afterwards, and untouched after an error.
     pub fn send_owned(&mut self, now: Mono, channel: ChannelId, message: &mut Vec<u8>) -> Result<(), SendError> {
         self.queue(now, channel, Payload::Taken(message), None)
+    }
+
+    /// The same with a message that is `head` and behind it `body`. A long body is not copied, but kept until all of it
+    /// has left, or arrived on a reliable channel; it counts like any message against what the channel may queue.
+    pub fn send_shared(
+        &mut self,
+        now: Mono,
+        channel: ChannelId,
+        head: &[u8],
+        body: &SharedBytes,
+    ) -> Result<(), SendError> {
+        self.queue(now, channel, Payload::Shared(head, body), None)
     }
 
     /// The same for a reliable channel, with a [`LinkEvent::Delivered`] once the peer has got the message. Messages of
@@ -158,18 +173,17 @@ impl Link {
             return Err(SendError::UnknownChannel(channel));
         };
         let limit = lane.max_message();
-        let size = message.bytes().len();
+        let size = message.len();
         if size > limit {
             return Err(SendError::TooLarge { size, limit });
         }
         let has_room = lane.has_room(size);
         match &mut lane.kind {
-            LaneKind::Unreliable { queue, .. } => {
-                queue.push(message.bytes());
-                if let Payload::Taken(message) = message {
-                    message.clear();
-                }
-            }
+            LaneKind::Unreliable { queue, .. } => match message {
+                Payload::Copied(message) => queue.push(message),
+                Payload::Taken(message) => queue.push_shared(&[], &std::mem::take(message).into()),
+                Payload::Shared(head, body) => queue.push_shared(head, body),
+            },
             LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => {
                 if !has_room {
                     self.state.counters.refused_queue += 1;
@@ -181,7 +195,8 @@ impl Link {
                 let before = send.charged();
                 match message {
                     Payload::Copied(message) => send.push(message, receipt),
-                    Payload::Taken(message) => send.push_owned(message, receipt),
+                    Payload::Taken(message) => send.push_shared(&[], &std::mem::take(message).into(), receipt),
+                    Payload::Shared(head, body) => send.push_shared(head, body, receipt),
                 }
                 self.state.reliable_charged += send.charged() - before;
             }

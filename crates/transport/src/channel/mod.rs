@@ -40,6 +40,7 @@ mod queue;
 mod ranges;
 mod reassembly;
 mod received;
+mod row;
 mod rtt;
 mod send_buffer;
 mod sent;

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use super::frame::{Carrier, fragments, has_id};
-use super::memory::{append_ring, copy_out};
+use super::row::Row;
 use super::wire::FRAGMENT_BYTES;
 use super::{ChannelConfig, ChannelId, ChannelTable, DropPolicy, Side};
+use crate::SharedBytes;
 use crate::mutants::{audit, mutant};
 
 /// The queue of one unreliable channel.
@@ -14,7 +15,7 @@ pub(super) struct Queue {
     has_id: bool,
     drop: DropPolicy,
     cap: usize,
-    data: VecDeque<u8>,
+    data: Row,
     lengths: VecDeque<u32>,
     /// The id of the next message that carries one.
     next_id: u16,
@@ -43,7 +44,7 @@ impl Queue {
             has_id: has_id(config),
             drop: config.drop,
             cap: config.queue_cap(side),
-            data: VecDeque::new(),
+            data: Row::default(),
             lengths: VecDeque::new(),
             next_id: first as u16,
             gone: 0,
@@ -63,7 +64,7 @@ impl Queue {
     /// See [`Link::warm`](super::Link::warm).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
-        u64::from(self.data.front().copied().unwrap_or(0)) ^ u64::from(self.lengths.front().copied().unwrap_or(0))
+        self.data.warm() ^ u64::from(self.lengths.front().copied().unwrap_or(0))
     }
 
     pub(super) const fn dropped(&self) -> u64 {
@@ -72,15 +73,35 @@ impl Queue {
 
     /// Queues a message, at the cost of another or of itself where there is no room.
     pub(super) fn push(&mut self, message: &[u8]) {
-        while self.charged() + message.len() + message_cost() > self.cap {
+        if self.make_room(message.len()) {
+            self.data.push(&[], message, self.cap);
+            self.note(message.len());
+        }
+    }
+
+    /// The same with a message that is `head` and `body`, without a copy of a long body.
+    pub(super) fn push_shared(&mut self, head: &[u8], body: &SharedBytes) {
+        let length = head.len() + body.len();
+        if self.make_room(length) {
+            self.data.push_shared(head, body, self.cap);
+            self.note(length);
+        }
+    }
+
+    /// Whether there is room for a message now.
+    fn make_room(&mut self, length: usize) -> bool {
+        while self.charged() + length + message_cost() > self.cap {
             self.dropped += 1;
             if self.drop == DropPolicy::Newest {
-                return;
+                return false;
             }
             self.pop();
         }
-        append_ring(&mut self.data, &[], message, self.cap);
-        self.lengths.push_back(message.len() as u32);
+        true
+    }
+
+    fn note(&mut self, length: usize) {
+        self.lengths.push_back(length as u32);
         audit(33, || {
             let (count, cost) = (self.lengths.len(), ChannelConfig::MESSAGE_COST);
             (count * cost > self.cap).then(|| format!("{count} messages of {cost} B at least in {} B", self.cap))
@@ -89,7 +110,7 @@ impl Queue {
 
     fn pop(&mut self) {
         if let Some(length) = self.lengths.pop_front() {
-            self.data.drain(..length as usize);
+            self.data.drop_front(length as usize);
             if self.gone > 0 {
                 self.next_id = self.next_id.wrapping_add(1);
             }
@@ -122,7 +143,7 @@ impl Queue {
 
     /// Copies out what [`next_piece`](Self::next_piece) named, and notes that it has left.
     pub(super) fn take_piece(&mut self, piece: &Piece, into: &mut [u8]) {
-        copy_out(&self.data, piece.start, into);
+        self.data.copy_out(piece.start, into);
         if !matches!(piece.carrier, Carrier::Message { id: None }) {
             self.gone += 1;
         }
@@ -133,17 +154,17 @@ impl Queue {
 
     /// Gives memory back that is not in use.
     pub(super) fn trim(&mut self) {
-        self.data.shrink_to_fit();
+        self.data.trim();
         self.lengths.shrink_to_fit();
     }
 
     /// The most that [`heap`](Self::heap) can be.
     pub(super) fn heap_cap(cap: usize) -> usize {
-        cap + (cap / ChannelConfig::MESSAGE_COST).next_power_of_two() * size_of::<u32>()
+        Row::heap_cap(cap) + (cap / ChannelConfig::MESSAGE_COST).next_power_of_two() * size_of::<u32>()
     }
 
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
-        self.data.capacity() + self.lengths.capacity() * size_of::<u32>()
+        self.data.heap() + self.lengths.capacity() * size_of::<u32>()
     }
 }

@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 
 use super::codec::{varint, varint_len};
 use super::frame::{Carrier, fragments};
-use super::memory::{append_ring, copy_out};
 use super::number::{earlier, expand, is_before, later};
 use super::ranges::Ranges;
+use super::row::Row;
 use super::wire::{FRAGMENT_BYTES, INITIAL_WINDOW, MAX_WINDOW, UNORDERED_MESSAGES};
 use super::{ChannelConfig, ChannelId, ChannelTable};
+use crate::SharedBytes;
 use crate::mutants::{audit, mutant};
 
 /// A smaller piece of a stream does not leave while there is more of it: its frame would cost more than it carries.
@@ -25,7 +26,7 @@ pub(super) struct SendBuffer {
     ordered: bool,
     /// The most that `charged` may be; the caller sees to it.
     cap: usize,
-    data: VecDeque<u8>,
+    data: Row,
     /// The place of the first byte in `data`: everything before has arrived.
     base: u64,
     /// Everything from here on has never left.
@@ -76,7 +77,7 @@ impl SendBuffer {
         Self {
             ordered,
             cap,
-            data: VecDeque::new(),
+            data: Row::default(),
             base: first,
             fresh: first,
             limit: first.wrapping_add(INITIAL_WINDOW as u64),
@@ -93,23 +94,16 @@ impl SendBuffer {
     pub(super) fn push(&mut self, message: &[u8], receipt: Option<NonZeroU32>) {
         let start = self.end() as u32;
         let (head, size) = head(self.ordered, message.len());
-        append_ring(&mut self.data, &head[..size], message, self.cap);
+        self.data.push(&head[..size], message, self.cap);
         self.note(start, message.len(), receipt);
     }
 
-    /// The same with the memory of the message, if nothing else is queued and it is not too much. The message is empty
-    /// afterwards.
-    pub(super) fn push_owned(&mut self, message: &mut Vec<u8>, receipt: Option<NonZeroU32>) {
-        let (head, size) = head(self.ordered, message.len());
-        if !self.data.is_empty() || message.capacity().max(message.len() + size) > self.cap {
-            self.push(message, receipt);
-            message.clear();
-            return;
-        }
-        let (start, length) = (self.end() as u32, message.len());
-        self.data = std::mem::take(message).into();
-        self.data.reserve_exact(size);
-        head[..size].iter().rev().for_each(|byte| self.data.push_front(*byte));
+    /// The same with a message that is `head` and `body`, without a copy of a long body.
+    pub(super) fn push_shared(&mut self, head: &[u8], body: &SharedBytes, receipt: Option<NonZeroU32>) {
+        let (start, length) = (self.end() as u32, head.len() + body.len());
+        let (before, size) = self::head(self.ordered, length);
+        self.data.push(&before[..size], head, self.cap);
+        self.data.push_shared(&[], body, self.cap);
         self.note(start, length, receipt);
     }
 
@@ -127,7 +121,7 @@ impl SendBuffer {
     /// Copies out what [`next_piece`](Self::next_piece) named, and notes that it leaves. Returns how many bytes of the
     /// row it covers.
     pub(super) fn take_piece(&mut self, piece: &Piece, into: &mut [u8]) -> u16 {
-        copy_out(&self.data, piece.offset.wrapping_sub(self.base) as usize, into);
+        self.data.copy_out(piece.offset.wrapping_sub(self.base) as usize, into);
         let span = if self.ordered { piece.length } else { piece.length.max(1) };
         let end = piece.offset.wrapping_add(span as u64);
         if is_before(piece.offset, self.fresh) {
@@ -173,7 +167,7 @@ impl SendBuffer {
             self.first_id = self.first_id.wrapping_add(1);
         }
         self.base = base;
-        self.data.drain(..gone);
+        self.data.drop_front(gone);
     }
 
     /// A message of an unordered channel may be complete before those that were sent earlier.
@@ -202,7 +196,7 @@ impl SendBuffer {
     /// Gives memory back; only where everything has arrived.
     pub(super) fn trim(&mut self) {
         if self.messages.is_empty() {
-            self.data.shrink_to_fit();
+            self.data.trim();
             self.messages.shrink_to_fit();
             self.arrived.trim();
             self.lost.trim();
@@ -303,13 +297,13 @@ impl SendBuffer {
     /// The most that [`heap`](Self::heap) can be; the ranges have at most one entry per packet under way.
     pub(super) fn heap_cap(cap: usize) -> usize {
         let messages = (cap / ChannelConfig::MESSAGE_COST).next_power_of_two() * size_of::<Message>();
-        cap + messages + Ranges::heap_cap() * 2
+        Row::heap_cap(cap) + messages + Ranges::heap_cap() * 2
     }
 
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
         let messages = self.messages.capacity() * size_of::<Message>();
-        self.data.capacity() + messages + self.arrived.heap() + self.lost.heap()
+        self.data.heap() + messages + self.arrived.heap() + self.lost.heap()
     }
 }
 
@@ -385,31 +379,23 @@ mod tests {
     }
 
     #[test]
-    fn a_message_leaves_the_same_whether_it_was_copied_or_taken() {
+    fn a_message_leaves_the_same_whether_it_was_copied_or_shared() {
         for ordered in [true, false] {
             for length in [0, 1, 127, 128, 70_000] {
                 let message: Vec<u8> = (0..length).map(|at| at as u8).collect();
-                let row = |taken: bool, capacity: usize| {
+                let row = |head: Option<usize>| {
                     let mut buffer = SendBuffer::new(ordered, 5, CAP);
-                    let mut owned = Vec::with_capacity(capacity);
-                    owned.extend_from_slice(&message);
-                    let place = owned.as_ptr();
-                    if taken {
-                        buffer.push_owned(&mut owned, None);
-                        assert!(owned.is_empty());
-                        let (first, second) = buffer.data.as_slices();
-                        let kept = [first.as_ptr(), second.as_ptr()].contains(&place);
-                        assert_eq!(kept, capacity < CAP, "the memory is the message's, unless it is too much");
-                    } else {
-                        buffer.push(&message, None);
+                    match head {
+                        None => buffer.push(&message, None),
+                        Some(head) => buffer.push_shared(&message[..head], &message[head..].to_vec().into(), None),
                     }
                     assert!(buffer.heap() <= SendBuffer::heap_cap(CAP));
                     let mut sent = vec![0; buffer.data.len()];
-                    copy_out(&buffer.data, 0, &mut sent);
+                    buffer.data.copy_out(0, &mut sent);
                     sent
                 };
-                assert_eq!(row(true, 100_000), row(false, 0));
-                assert_eq!(row(true, 2 * CAP), row(false, 0));
+                assert_eq!(row(Some(0)), row(None));
+                assert_eq!(row(Some(length.min(3))), row(None));
             }
         }
     }
@@ -433,7 +419,7 @@ mod tests {
                     if random.chance(0.5) {
                         buffer.push(&vec![0; length], receipt);
                     } else {
-                        buffer.push_owned(&mut vec![0; length], receipt);
+                        buffer.push_shared(&[], &vec![0; length].into(), receipt);
                     }
                 }
                 under_way.extend(drain(&mut buffer, 100 + 1075 * usize::from(!ordered)));
