@@ -39,7 +39,7 @@ impl World {
             let shown = Credentials::JoinCode { code, protocol_id: PROTOCOL, client_id: 1, user_data };
             (shown, vec![server_address(), address(1)])
         };
-        let config = ClientConfig { credentials, addresses, allow_local: false };
+        let config = ClientConfig { credentials, addresses, allow_local: false, cipher: Default::default() };
         let client = Client::new(config, &Limits::default(), &mut SeededRandom::new(2), now(0)).expect("dialable");
         let (asked, history) = ((0, 0), Vec::new());
         Self { client, key, nanos: 0, asked, connected: 0, closed: 0, freed: 0, history }

@@ -71,7 +71,7 @@ Usage: netstream serve [OPTIONS]
   --require-approval PASSWORD  let in only those who join with this --password
   --protocol NAME:VERSION      the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME          silence after which a connection ends [10s]
-  --keep-alive TIME            time without sending after which a sign of life leaves [250ms]
+  --keep-alive TIME            time without sending after which a sign of life leaves [500ms]
   --max-datagram BYTES         look for paths that take larger datagrams, and take them in, up to 1452; clients need the
                                same [1200]
   --max-connections N          connections of each listener, up to 16384 [256]
@@ -99,9 +99,11 @@ Usage: netstream join ENDPOINT --join-code CODE [OPTIONS]
   --password PASSWORD      for a server that requires approval
   --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME      silence after which the connection ends [10s]
-  --keep-alive TIME        time without sending after which a sign of life leaves [250ms]
+  --keep-alive TIME        time without sending after which a sign of life leaves [500ms]
   --max-datagram BYTES     look for a path that takes larger datagrams, and take them in, up to 1452; the server needs
                            the same [1200]
+  --cipher NAME            how the connection is sealed, chacha20 or aes; aes is faster where both ends have a processor
+                           that computes it, as nearly all do [chacha20]
   --rate HZ                commands per second [30]
   --duration TIME          how long to play, e.g. 10s [until Ctrl-C]
   --json                   print a JSON object per line
@@ -126,9 +128,11 @@ Usage: netstream bots ENDPOINT --count N --join-code CODE [OPTIONS]
   --password PASSWORD      for a server that requires approval
   --protocol NAME:VERSION  the game; both ends need the same [netstream-cli:1]
   --idle-timeout TIME      silence after which a connection ends [10s]
-  --keep-alive TIME        time without sending after which a sign of life leaves [250ms]
+  --keep-alive TIME        time without sending after which a sign of life leaves [500ms]
   --max-datagram BYTES     look for paths that take larger datagrams, and take them in, up to 1452; the server needs
                            the same [1200]
+  --cipher NAME            how the connections are sealed, chacha20 or aes; aes is faster where both ends have a
+                           processor that computes it, as nearly all do [chacha20]
   --rate HZ                commands per second of each [30]
   --size BYTES             bytes of a command [8]
   --duration TIME          how long to play once all have arrived, e.g. 10s [until Ctrl-C]
@@ -155,6 +159,8 @@ Usage: netstream token keygen (--out FILE | --print)
   --user-data TEXT         up to 256 bytes for the server
   --lifetime TIME          how long the token can be used; the servers need the same figure [45s]
   --timeout TIME           silence after which the connection ends, 1s to 60s [10s]
+  --cipher NAME            how the connection is sealed: chacha20, as NETCODE 1.02 has it, or aes, if client and server
+                           are netstream's [chacha20]
   --out FILE               where the secret goes; a file that exists is left alone
   --print                  print the secret
 ";

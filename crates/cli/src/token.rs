@@ -11,7 +11,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use netstream::driver::udp::DEFAULT_PROTOCOL_ID;
 use netstream::driver::{Clock, OsRandom, SystemClock};
 use netstream::transport::crypto::Key;
-use netstream::transport::netcode::{ConnectToken, IssueRequest, TOKEN_LIFETIME};
+use netstream::transport::netcode::{ConnectToken, IssueRequest, SessionCipher, TOKEN_LIFETIME};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -40,6 +40,7 @@ pub(crate) struct New {
     user_data: [u8; 256],
     lifetime: Duration,
     timeout: Duration,
+    cipher: SessionCipher,
 }
 
 /// Reads what follows `token`. `None` if help is asked for.
@@ -89,6 +90,7 @@ pub(crate) fn run(ask: Ask, output: &mut Output) -> Result<(), Failure> {
                 user_data: new.user_data,
                 lifetime: new.lifetime,
                 timeout: new.timeout,
+                cipher: new.cipher,
                 ..IssueRequest::new(new.protocol_id, &key, new.client_id, &new.servers)
             };
             let token = ConnectToken::issue(&request, SystemClock::new().now().wall, &mut OsRandom);
@@ -108,6 +110,7 @@ struct Given {
     user_data: Option<[u8; 256]>,
     lifetime: Option<Duration>,
     timeout: Option<Duration>,
+    cipher: SessionCipher,
     out: Option<PathBuf>,
     print: bool,
     token: Option<PathBuf>,
@@ -153,6 +156,7 @@ impl Given {
                 self.user_data = Some(data);
             }
             "lifetime" => self.lifetime = Some(units::duration(text)?),
+            "cipher" => self.cipher = units::cipher(text)?,
             _ => self.timeout = Some(units::duration(text)?),
         }
         Ok(())
@@ -179,13 +183,14 @@ impl Given {
             user_data: self.user_data.unwrap_or([0; 256]),
             lifetime: self.lifetime.unwrap_or(TOKEN_LIFETIME),
             timeout: self.timeout.unwrap_or(Duration::from_secs(10)),
+            cipher: self.cipher,
         })
     }
 }
 
 /// The options with a value.
-const OPTIONS: [&str; 8] =
-    ["key-file", "client-id", "server", "protocol-id", "user-data", "lifetime", "timeout", "out"];
+const OPTIONS: [&str; 9] =
+    ["key-file", "client-id", "server", "protocol-id", "user-data", "lifetime", "timeout", "cipher", "out"];
 
 fn number(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
@@ -247,6 +252,7 @@ fn show(path: &Path, key_file: Option<&Path>, output: &mut Output) -> Result<(),
         _ => format!("expired {} s ago", now - expiry),
     };
     output.line(&format!("expiry       {expiry}, {rest}"));
+    output.line(&format!("cipher       {}", units::cipher_name(token.cipher())));
     for address in token.addresses() {
         output.line(&format!("server       {address}"));
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use netstream::driver::udp::IoMode;
-use netstream::transport::netcode::{LARGEST_DATAGRAM, MAX_DATAGRAM_OUT};
+use netstream::transport::netcode::{LARGEST_DATAGRAM, MAX_DATAGRAM_OUT, SessionCipher};
 
 /// `10s`, `500ms`, `2m`, `1.5h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -66,6 +66,23 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 pub(crate) fn datagram(text: &str) -> Result<usize, String> {
     let size = text.parse().ok().filter(|size| (MAX_DATAGRAM_OUT..=LARGEST_DATAGRAM).contains(size));
     size.ok_or_else(|| format!("{text:?} is not a size from {MAX_DATAGRAM_OUT} to {LARGEST_DATAGRAM} bytes"))
+}
+
+/// What [`cipher`] reads.
+pub(crate) fn cipher_name(cipher: SessionCipher) -> &'static str {
+    match cipher {
+        SessionCipher::Aes128Gcm => "aes",
+        _ => "chacha20",
+    }
+}
+
+/// `chacha20` or `aes`.
+pub(crate) fn cipher(text: &str) -> Result<SessionCipher, String> {
+    match text {
+        "chacha20" => Ok(SessionCipher::ChaCha20Poly1305),
+        "aes" => Ok(SessionCipher::Aes128Gcm),
+        _ => Err(format!("{text:?} is no cipher; write chacha20 or aes")),
+    }
 }
 
 /// Times per second, `500` or `500/s`, from 0.1 to 10 000.

@@ -110,6 +110,20 @@ fn a_passphrase_works_as_a_join_code_also_from_a_file() {
 }
 
 #[test]
+fn a_client_that_asks_for_aes_plays_beside_one_that_does_not() {
+    let mut server = Server::start(&[]);
+    let clients = ["aes", "chacha20"].map(|cipher| server.join(&["--cipher", cipher, "--duration", "1s"]));
+    for _ in &clients {
+        server.process.until_state("InGame");
+    }
+    for client in clients {
+        let client = client.finish();
+        client.succeeded();
+        assert!(client.json()["received"]["snapshots"].as_u64() > Some(0), "{}", client.json());
+    }
+}
+
+#[test]
 fn a_server_that_requires_approval_lets_in_only_those_with_the_password() {
     let mut server = Server::start(&["--require-approval", "sesame"]);
     let wrong = server.join(&["--password", "open"]).finish();

@@ -33,6 +33,7 @@ fn a_key_makes_a_token_that_shows_whom_it_is_for() {
     let new = ["new", "--key-file", &path("key"), "--client-id", "42", "--server", "203.0.113.7:7979"];
     let more =
         ["--server", "[2001:db8::7]:7979", "--user-data", "team blue", "--lifetime", "60s", "--out", &path("token")];
+    let more = [more.as_slice(), &["--cipher", "aes"]].concat();
     let (code, said, complaints) = netstream(&[new.as_slice(), &more].concat());
     assert_eq!(code, Some(0), "{complaints}");
     let token = fs::read_to_string(path("token")).unwrap();
@@ -46,6 +47,7 @@ fn a_key_makes_a_token_that_shows_whom_it_is_for() {
         "client id    42",
         "user data    \"team blue\"",
         "lifetime 60 s",
+        "cipher       aes",
         "s left",
     ] {
         assert!(said.contains(line), "{said}");
@@ -94,6 +96,7 @@ fn wrong_lines_say_what_to_do() {
         ("new --print --server 127.0.0.1:1", "--key-file is missing"),
         ("new --print --server nowhere", "write e.g. 203.0.113.7:7979"),
         ("new --print --client-id me", "write it in decimal"),
+        ("new --print --cipher rot13", "write chacha20 or aes"),
         ("show", "needs a file"),
         ("show a b", "one argument too many"),
     ] {

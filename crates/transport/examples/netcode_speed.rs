@@ -99,6 +99,7 @@ impl Bench {
                 credentials: Credentials::Token(Box::new(token)),
                 addresses: Vec::new(),
                 allow_local: false,
+                cipher: Default::default(),
             };
             let client = Client::new(config, &Limits::default(), &mut self.random, self.now).unwrap();
             let at = SocketAddr::from(([10, (number >> 8) as u8, number as u8, 1], 5000));

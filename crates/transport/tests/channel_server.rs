@@ -96,7 +96,12 @@ impl Town {
             let request = IssueRequest::new(1, &key, number, &servers);
             let token = ConnectToken::issue(&request, now.wall, &mut random).unwrap();
             let credentials = Credentials::Token(Box::new(token));
-            let netcode = client::ClientConfig { credentials, addresses: Vec::new(), allow_local: false };
+            let netcode = client::ClientConfig {
+                credentials,
+                addresses: Vec::new(),
+                allow_local: false,
+                cipher: Default::default(),
+            };
             let config = ClientConfig { netcode, link: client_link.clone(), limits: Limits::client() };
             let id = ConnectionId { index: number as u32, generation: 1 };
             (Client::new(id, config, &mut random, now).unwrap(), Inbox::default())

@@ -356,7 +356,7 @@ fn clients_that_cannot_start_say_why() {
     let mut world = World::new(22);
     let code = JoinCode::random(&mut world.random);
     let mut start = |credentials, allow_local| {
-        let config = ClientConfig { credentials, addresses: Vec::new(), allow_local };
+        let config = ClientConfig { credentials, addresses: Vec::new(), allow_local, cipher: Default::default() };
         let now = world.now();
         Client::new(config, &Limits::default(), &mut world.random, now).map(drop)
     };

@@ -165,7 +165,7 @@ struct OurClient {
 impl OurClient {
     fn new(token: &[u8; 2048]) -> Self {
         let credentials = Credentials::Token(Box::new(ConnectToken::from_bytes(token).unwrap()));
-        let config = ClientConfig { credentials, addresses: Vec::new(), allow_local: true };
+        let config = ClientConfig { credentials, addresses: Vec::new(), allow_local: true, cipher: Default::default() };
         let clock = Clock::new();
         let client = Client::new(config, &Limits::default(), &mut SeededRandom::new(8), clock.now()).unwrap();
         Self { socket: socket(), client, clock, events: Vec::new(), payloads: Vec::new() }

@@ -102,6 +102,31 @@ fn packets_of_every_type_and_sequence_length_open() {
 }
 
 #[test]
+fn a_token_for_aes_says_so_inside_and_outside_and_its_session_has_keys_of_its_own() {
+    let mut token = bytes("token aes");
+    assert_eq!(token[2048 - 96..][..4], *b"NX1\x08");
+    token[2048 - 96..][..4].fill(0);
+    let token = wire::public_token(&token);
+    let private = wire::private_token(&token, &[0x42; 32]);
+    let (before, extension) = private.rest.split_at(private.rest.len() - 48);
+    assert_eq!(extension[..4], *b"NX1\x08");
+    assert!(before.iter().chain(&extension[4..]).all(|&byte| byte == 0), "the rest is zero");
+
+    let mut challenge = vec![0; 8];
+    challenge.extend_from_slice(&bytes("challenge token"));
+    let keys = wire::session_keys(&token.client_to_server, &token.server_to_client, &challenge);
+    for (name, key) in ["up", "down"].into_iter().zip(keys) {
+        for (kind, body) in [(4, &[3, 0, 0, 0, 0, 1, 0, 0][..]), (5, b"netstream")] {
+            let packet = bytes(&format!("aes {name} {kind}"));
+            assert_eq!(wire::header(&packet), (kind, 0xa5_00a5, 4));
+            assert_eq!(wire::open_aes(&packet, PROTOCOL, &key).unwrap(), body);
+            assert_eq!(wire::open(&packet, PROTOCOL, &token.client_to_server), None);
+            assert_eq!(wire::open(&packet, PROTOCOL, &token.server_to_client), None);
+        }
+    }
+}
+
+#[test]
 fn join_codes_read_and_derive_as_they_did() {
     let code: netstream_transport::netcode::JoinCode = lines()["join code text"].parse().unwrap();
     assert_eq!(code.key(PROTOCOL).as_bytes().to_vec(), bytes("join code key"));

@@ -47,8 +47,15 @@ peers! {
     Floor "floor" floor::FloorServer::new, |address, _| floor::FloorCrowd::new(address);
     // The UDP driver alone.
     Netstream "netstream" netstream::DriverServer::new, netstream::DriverCrowd::new;
+    // The same with AES-128-GCM, which clients can ask for.
+    NetstreamAes "netstream-aes" netstream::DriverServer::new, |address, setup| {
+        netstream::DriverCrowd::new(address, setup).with_fastest_cipher()
+    };
     // The whole stack in an `App`.
     NetstreamEcs "netstream-ecs" ecs::EcsServer::new, ecs::crowd;
+    NetstreamEcsAes "netstream-ecs-aes" ecs::EcsServer::new, |address, setup| {
+        ecs::crowd(address, setup).with_fastest_cipher()
+    };
     #[cfg(feature = "peers")]
     Renet2 "renet2" renet::two::ServerSide::new, |address, _| renet::two::ClientSide::new(address);
     #[cfg(feature = "peers")]

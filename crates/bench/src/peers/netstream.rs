@@ -180,6 +180,12 @@ impl<N: Network> DriverCrowd<N> {
         }
     }
 
+    /// Its clients ask for the cipher that is fastest here.
+    pub(super) fn with_fastest_cipher(mut self) -> Self {
+        self.config = self.config.with_fastest_cipher();
+        self
+    }
+
     /// For servers that expect to be greeted, and kinds before messages.
     pub(super) fn with_session(mut self, greeting: Vec<u8>, kind: u8) -> Self {
         (self.greeting, self.kind) = (greeting, Some(kind));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use netstream_transport::channel::{ChannelTable, LinkConfig, Side};
 use netstream_transport::netcode::{
-    IdentityPolicy, JoinCode, KeyRing, LARGEST_DATAGRAM, MAX_DATAGRAM_OUT, TOKEN_LIFETIME, datagram_of,
+    IdentityPolicy, JoinCode, KeyRing, LARGEST_DATAGRAM, MAX_DATAGRAM_OUT, SessionCipher, TOKEN_LIFETIME, datagram_of,
 };
 use netstream_transport::{Limits, Random};
 
@@ -60,6 +60,10 @@ pub struct UdpConfig {
     pub client_id: u64,
     /// Data for the server where this client makes its own tokens. Nobody checks it.
     pub user_data: Box<[u8; 256]>,
+    /// How connections of this client are sealed where it makes its own tokens. By default as NETCODE 1.02 has it;
+    /// [`with_fastest_cipher`](Self::with_fastest_cipher) chooses. A token of a back-end says it itself, and a server does what
+    /// the token says.
+    pub cipher: SessionCipher,
     /// Whether a token of a back-end may send this client to loopback and link-local addresses. Off by default.
     pub allow_local_tokens: bool,
     /// Caps on what peers and strangers can make grow while this driver listens, and timeouts.
@@ -104,6 +108,7 @@ impl UdpConfig {
             token_lifetime: TOKEN_LIFETIME,
             client_id: random.u64(),
             user_data: Box::new([0; 256]),
+            cipher: SessionCipher::default(),
             allow_local_tokens: false,
             limits,
             client_limits,
@@ -122,6 +127,14 @@ impl UdpConfig {
     pub fn with_channels(mut self, channels: &ChannelTable) -> Self {
         self.server_link.channels = channels.clone();
         self.client_link.channels = channels.clone();
+        self
+    }
+
+    /// The same with the cipher that is fastest here: AES-128-GCM where this processor computes AES itself, as nearly all do.
+    /// Servers are netstream's then, too; theirs should be such processors.
+    #[must_use]
+    pub fn with_fastest_cipher(mut self) -> Self {
+        self.cipher = if computes_aes() { SessionCipher::Aes128Gcm } else { SessionCipher::ChaCha20Poly1305 };
         self
     }
 
@@ -166,6 +179,16 @@ impl UdpConfig {
             Side::Client => &self.client_link,
         }
     }
+}
+
+/// Whether the processor has instructions for AES and for the multiplication in GCM.
+fn computes_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    false
 }
 
 #[cfg(test)]

@@ -114,6 +114,7 @@ impl Dial {
                 credentials: shown,
                 addresses,
                 allow_local: config.allow_local_tokens,
+                cipher: config.cipher,
             },
             link: config.link_through(&socket, Side::Client),
             limits: config.client_limits.clone(),

@@ -40,4 +40,14 @@ macro_rules! contract {
     )*};
 }
 
-contract!(ipc, ipc_lossy, udp_memory, udp_memory_lossy, udp_loopback, udp_loopback_lossy, udp_thread, udp_thread_lossy);
+contract!(
+    ipc,
+    ipc_lossy,
+    udp_memory,
+    udp_memory_lossy,
+    udp_aes_lossy,
+    udp_loopback,
+    udp_loopback_lossy,
+    udp_thread,
+    udp_thread_lossy,
+);

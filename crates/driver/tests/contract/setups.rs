@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use netstream_driver::link::{LinkProfile, Simulated};
 use netstream_driver::transport::SeededRandom;
+use netstream_driver::transport::netcode::SessionCipher;
 use netstream_driver::udp::{IoMode, MemoryNetwork, Network, OsNetwork, UdpConfig};
 use netstream_driver::{Credentials, IpcDriver, IpcHub, ManualClock, NetworkDriver, UdpDriver};
 
@@ -41,6 +42,10 @@ pub(crate) fn udp_memory_lossy() -> Setup {
     udp(MemoryNetwork::new(), LOSSY)
 }
 
+pub(crate) fn udp_aes_lossy() -> Setup {
+    udp_with(MemoryNetwork::new(), LOSSY, |config| config.cipher = SessionCipher::Aes128Gcm)
+}
+
 pub(crate) fn udp_loopback() -> Setup {
     udp(OsNetwork, LinkProfile::PERFECT)
 }
@@ -59,7 +64,7 @@ pub(crate) fn udp_thread_lossy() -> Setup {
 
 /// Real time passes too, at the same pace: the threads live by it.
 fn threaded(profile: LinkProfile) -> Setup {
-    Setup { pause: TICK, ..udp_with(OsNetwork, profile, IoMode::Thread) }
+    Setup { pause: TICK, ..udp_with(OsNetwork, profile, |config| config.io = IoMode::Thread) }
 }
 
 fn in_process(mut wrap: impl FnMut(IpcDriver) -> Box<dyn NetworkDriver> + 'static) -> Setup {
@@ -77,16 +82,16 @@ fn in_process(mut wrap: impl FnMut(IpcDriver) -> Box<dyn NetworkDriver> + 'stati
 
 /// The time between two packets is virtual, on real sockets too: what is sent on loopback can be received at once.
 fn udp<N: Network>(network: N, profile: LinkProfile) -> Setup {
-    udp_with(network, profile, IoMode::Inline)
+    udp_with(network, profile, |_| {})
 }
 
-fn udp_with<N: Network>(network: N, profile: LinkProfile, io: IoMode) -> Setup {
+fn udp_with<N: Network>(network: N, profile: LinkProfile, change: fn(&mut UdpConfig)) -> Setup {
     let mut seed = 0;
     let mut make = move || {
         seed += 1;
         let mut random = SeededRandom::new(seed);
         let mut config = UdpConfig::new(&mut random);
-        config.io = io;
+        change(&mut config);
         UdpDriver::on(network.clone(), config, Box::new(random))
     };
     let server = make();

@@ -155,7 +155,8 @@ fn a_peer_that_breaks_the_protocol_ends_only_its_own_connection() {
         client_id: 666,
         user_data: Box::new([0; 256]),
     };
-    let config = ClientConfig { credentials: shown, addresses: vec![at], allow_local: false };
+    let config =
+        ClientConfig { credentials: shown, addresses: vec![at], allow_local: false, cipher: Default::default() };
     let mut random = SeededRandom::new(666);
     let mut evil = netcode::Client::new(config, &Limits::default(), &mut random, game.clock.now()).unwrap();
     let mut outbox = Outbox::new();

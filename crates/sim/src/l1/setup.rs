@@ -7,7 +7,7 @@ use netstream::transport::channel::{ChannelConfig, ChannelTable, LinkConfig, Sid
 use netstream::transport::crypto::Key;
 use netstream::transport::netcode::client::Credentials;
 use netstream::transport::netcode::{
-    ConnectToken, IdentityPolicy, IssueRequest, JoinCode, KeyRing, ServerConfig as NetcodeServer, client,
+    ConnectToken, IdentityPolicy, IssueRequest, JoinCode, KeyRing, ServerConfig as NetcodeServer, SessionCipher, client,
 };
 use netstream::transport::{ClientConfig, Limits, Mono, ServerConfig};
 
@@ -88,8 +88,12 @@ impl Setup {
         limits.idle_timeout = self.limits.idle_timeout;
         // As the UDP driver has it: who sends more for long is a flood.
         limits.bandwidth = Some(u64::from(self.limits.inbound_bytes) * 3 / 4);
+        let cipher = match &credentials {
+            Credentials::JoinCode { user_data, .. } => cipher_of(u32::from(user_data[0])),
+            Credentials::Token(_) => SessionCipher::default(),
+        };
         ClientConfig {
-            netcode: client::ClientConfig { credentials, addresses, allow_local: false },
+            netcode: client::ClientConfig { credentials, addresses, allow_local: false, cipher },
             link: self.link(LinkConfig::client(), 1),
             limits,
         }
@@ -114,6 +118,7 @@ impl Setup {
             user_data,
             lifetime: self.workload.token_lifetime,
             timeout: self.workload.idle_timeout,
+            cipher: cipher_of(token),
             ..IssueRequest::new(PROTOCOL, &self.key, identity, order)
         };
         let wall = NodeClock::new(Duration::ZERO).at(now).wall;
@@ -127,4 +132,9 @@ impl Setup {
         link.max_mtu = self.workload.max_mtu[end];
         link
     }
+}
+
+/// Every other token is for AES.
+fn cipher_of(token: u32) -> SessionCipher {
+    if token % 2 == 1 { SessionCipher::Aes128Gcm } else { SessionCipher::default() }
 }

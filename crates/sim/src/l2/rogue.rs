@@ -66,7 +66,12 @@ impl Rogue {
             client_id: IDENTITIES + self.number,
             user_data: Box::new([0; 256]),
         };
-        let config = client::ClientConfig { credentials, addresses: vec![address_of(0)], allow_local: false };
+        let config = client::ClientConfig {
+            credentials,
+            addresses: vec![address_of(0)],
+            allow_local: false,
+            cipher: Default::default(),
+        };
         let local = NodeClock::new(Duration::ZERO).at(now);
         let core = netcode::Client::new(config, &Limits::default(), self.dice.random(), local);
         let mut link = LinkConfig::client();

@@ -1,12 +1,13 @@
-//! Who computes ChaCha20-Poly1305.
+//! Who computes ChaCha20-Poly1305, and AES-128-GCM.
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::{Key, NONCE_BYTES, TAG_BYTES, Tag};
 #[cfg(feature = "mutants")]
 use crate::mutants::Mark;
 
-/// ChaCha20-Poly1305 (RFC 8439) under one key, whose schedule is kept.
+/// An AEAD under one key, whose schedule is kept: ChaCha20-Poly1305 (RFC 8439) where nothing else is
+/// said.
 ///
 /// The caller never seals two texts with the same nonce.
 pub trait Aead: Sized + Send + Sync {
@@ -26,15 +27,29 @@ pub trait Aead: Sized + Send + Sync {
 /// ring keeps its own copy of the key, and that copy is not wiped when it is dropped; [`Key`]s are.
 pub struct RingCipher(LessSafeKey, #[cfg(feature = "mutants")] Mark);
 
-impl Aead for RingCipher {
-    fn new(key: &Key) -> Self {
-        // A key of 32 bytes is what the algorithm asks for; nothing else can fail here.
-        let prepared = UnboundKey::new(&CHACHA20_POLY1305, key.as_bytes()).expect("ChaCha20 takes keys of 32 bytes");
+impl RingCipher {
+    /// AES-128-GCM (NIST SP 800-38D) instead, with the same nonces and tags. Whoever seals two texts with the same nonce
+    /// gives away what lets others forge any text under this key, so the key must be of one session alone. Half of its bytes
+    /// are used.
+    pub fn aes(key: &Key) -> Self {
+        Self::of(&AES_128_GCM, key)
+    }
+
+    fn of(algorithm: &'static Algorithm, key: &Key) -> Self {
+        // Only a key of another length can fail here.
+        let bytes = &key.as_bytes()[..algorithm.key_len()];
+        let prepared = UnboundKey::new(algorithm, bytes).expect("as many bytes as it asks for");
         Self(
             LessSafeKey::new(prepared),
             #[cfg(feature = "mutants")]
             Mark::new(key),
         )
+    }
+}
+
+impl Aead for RingCipher {
+    fn new(key: &Key) -> Self {
+        Self::of(&CHACHA20_POLY1305, key)
     }
 
     #[inline]

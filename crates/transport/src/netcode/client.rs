@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use super::counters::{Counter, Counters};
 use super::packet::{self, CHALLENGE_BODY, Header, KEEP_ALIVE_BODY, Malformed, PacketType};
-use super::session::{Session, first_number};
+use super::session::{Session, ciphers, first_number};
 use super::table::AddressKey;
 use super::token::{ConnectToken, IssueRequest};
 use super::{
     FAREWELL_COPIES, FAREWELL_INTERVAL, Farewell, GOODBYE_DATAGRAMS, GOODBYE_LIFE, JoinCode, LARGEST_BODY,
-    MAX_ADDRESSES, MAX_BODY_IN, Transmit, token_timeout,
+    MAX_ADDRESSES, MAX_BODY_IN, SessionCipher, Transmit, token_timeout,
 };
 use crate::crypto::Drbg;
 use crate::limits::Limits;
@@ -39,6 +39,8 @@ pub struct ClientConfig {
     /// Whether a token may send this client to loopback and link-local addresses. Off by default: a token comes from
     /// elsewhere, and must not make its player a tool against their own network. For tests and local play.
     pub allow_local: bool,
+    /// How the connection is sealed where the client issues its own tokens. A back-end's token says so itself.
+    pub cipher: SessionCipher,
 }
 
 /// What a client shows the server.
@@ -115,7 +117,10 @@ pub struct Client {
     /// Which of them is in use.
     at: usize,
     token: Box<ConnectToken>,
+    cipher: SessionCipher,
     session: Session,
+    /// The one under the token's own keys, where `session` has others and the server has not accepted us yet.
+    handshake: Option<Session>,
     state: State,
     /// When `token` ceases to be of use; told by the monotonic clock, because the other may be wrong here.
     token_end: Mono,
@@ -171,7 +176,10 @@ impl Client {
         let (token, first) = match &config.credentials {
             Credentials::Token(token) => (token.clone(), first_number(&mut random)),
             // Its keys are new, and nobody else's.
-            own => (Box::new(issue(own, &addresses, limits, &mut random, now).ok_or(StartError::NoAddress)?), 0),
+            own => {
+                let token = issue(own, config.cipher, &addresses, limits, &mut random, now);
+                (Box::new(token.ok_or(StartError::NoAddress)?), 0)
+            }
         };
         let session =
             Session::new(token.protocol_id, &token.client_to_server, &token.server_to_client, first, now.mono);
@@ -181,7 +189,9 @@ impl Client {
             at: 0,
             token_end: now.mono + lifetime(&token),
             token,
+            cipher: config.cipher,
             session,
+            handshake: None,
             state: State::Requesting,
             attempt_end: now.mono + ATTEMPT,
             next_try: now.mono,
@@ -259,7 +269,8 @@ impl Client {
         if self.newest_global.is_some_and(|newest| header.sequence <= newest) {
             return Err(Counter::PacketReplay);
         }
-        let body = self.session.open_unwindowed(header, datagram).ok_or(Counter::PacketOpenFailed)?;
+        let shake = self.handshake.as_ref().unwrap_or(&self.session);
+        let body = shake.open_unwindowed(header, datagram).ok_or(Counter::PacketOpenFailed)?;
         self.newest_global = Some(header.sequence);
         if header.kind == PacketType::Denied {
             if !body.is_empty() {
@@ -270,6 +281,12 @@ impl Client {
             return Ok(());
         }
         self.challenge = <[u8; CHALLENGE_BODY]>::try_from(&*body).map_err(|_| Counter::PacketBodySize)?;
+        let ConnectToken { cipher, protocol_id, client_to_server, server_to_client, .. } = &*self.token;
+        if *cipher != SessionCipher::ChaCha20Poly1305 {
+            let ciphers = ciphers(*cipher, client_to_server, server_to_client, &self.challenge);
+            let session = Session::of(*cipher, *protocol_id, ciphers, self.session.next_number(), now.mono);
+            self.handshake = Some(std::mem::replace(&mut self.session, session));
+        }
         self.state = State::Responding;
         self.next_try = now.mono;
         Ok(())
@@ -310,6 +327,7 @@ impl Client {
                 let (index, most) = body.split_at(KEEP_ALIVE_BODY / 2);
                 let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
                 self.state = State::Established;
+                self.handshake = None;
                 self.owes_answer = true;
                 let (index, most) = (number(index), number(most));
                 self.events.push_back(Event::Connected { address: self.server(), index, most });
@@ -347,7 +365,8 @@ impl Client {
             }
             State::Responding if now.mono >= self.next_try => {
                 self.next_try = now.mono + RETRY;
-                self.session.seal_small(now.mono, PacketType::Response, buf, &self.challenge)?
+                let shake = self.handshake.as_mut().unwrap_or(&mut self.session);
+                shake.seal_small(now.mono, PacketType::Response, buf, &self.challenge)?
             }
             State::Established if self.owes_answer || now.mono >= self.session.last_sent + self.limits.keep_alive => {
                 self.owes_answer = false;
@@ -494,8 +513,12 @@ impl Client {
             return self.end(reason);
         }
         self.at += 1;
+        if let Some(session) = self.handshake.take() {
+            self.session = session;
+        }
         self.session.expect_another_peer();
-        if let Some(token) = issue(&self.credentials, &self.addresses, &self.limits, &mut self.random, now) {
+        let own = issue(&self.credentials, self.cipher, &self.addresses, &self.limits, &mut self.random, now);
+        if let Some(token) = own {
             let next = self.session.next_number();
             let (seal, open) = (&token.client_to_server, &token.server_to_client);
             self.session = Session::new(token.protocol_id, seal, open, next, now.mono);
@@ -526,6 +549,7 @@ impl Client {
 /// A fresh token of the client's own; `None` if it has one of a back-end.
 fn issue(
     credentials: &Credentials,
+    cipher: SessionCipher,
     addresses: &[SocketAddr],
     limits: &Limits,
     random: &mut Drbg,
@@ -535,7 +559,7 @@ fn issue(
     let key = code.key(*protocol_id);
     let timeout = Duration::from_secs(limits.idle_timeout.as_secs_f64().ceil().clamp(1.0, 60.0) as u64);
     let defaults = IssueRequest::new(*protocol_id, &key, *client_id, addresses);
-    let request = IssueRequest { user_data: **user_data, timeout, ..defaults };
+    let request = IssueRequest { user_data: **user_data, timeout, cipher, ..defaults };
     ConnectToken::issue(&request, now.wall, random).ok()
 }
 

@@ -49,7 +49,7 @@ pub use counters::Counter;
 pub use join_code::{JoinCode, JoinCodeError};
 pub use keys::KeyRing;
 pub use server::{IdentityPolicy, Server, ServerConfig};
-pub use token::{CONNECT_TOKEN_BYTES, ConnectToken, IssueError, IssueRequest, TokenError};
+pub use token::{CONNECT_TOKEN_BYTES, ConnectToken, IssueError, IssueRequest, SessionCipher, TokenError};
 
 /// The version string that every token and packet is bound to.
 pub(crate) const VERSION: &[u8; 13] = b"NETCODE 1.02\0";

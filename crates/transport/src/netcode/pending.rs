@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::SessionCipher;
 use super::challenge::Binding;
 use super::table::{AddressKey, KeyedState, prefix};
 use crate::crypto::{Key, Tag};
@@ -23,6 +24,7 @@ pub(crate) struct Handshake {
     pub(crate) protocol_id: u64,
     pub(crate) client_to_server: Key,
     pub(crate) server_to_client: Key,
+    pub(crate) cipher: SessionCipher,
     /// From the token: seconds, or no wish.
     pub(crate) timeout: i32,
     /// Until when the token is acceptable, in seconds since the Unix epoch.
@@ -302,6 +304,7 @@ mod tests {
             protocol_id: 1,
             client_to_server: Key::from_bytes([1; 32]),
             server_to_client: Key::from_bytes([2; 32]),
+            cipher: SessionCipher::default(),
             timeout: 10,
             until: 100,
             issued_at: Mono::from_nanos(millis * 1_000_000),

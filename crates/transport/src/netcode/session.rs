@@ -4,12 +4,14 @@
 
 use std::ops::Range;
 
+use super::SessionCipher;
 use super::counters::Counter;
-use super::packet::{self, Header, KEEP_ALIVE_BODY, PacketType};
+use super::packet::{self, CHALLENGE_BODY, Header, KEEP_ALIVE_BODY, PacketType};
 use super::replay::ReplayWindow;
 use crate::crypto::{Aead, Cipher, Key};
 use crate::mutants;
 use crate::{Mono, Random};
+use zeroize::Zeroizing;
 
 /// Forgeries after which a key is no longer trusted (RFC 9001, section 6.6).
 const FORGERY_LIMIT: u64 = 1 << 36;
@@ -19,6 +21,35 @@ const FORGERY_LIMIT: u64 = 1 << 36;
 /// Below 2^48, six bytes on the wire: two attempts of `n` packets each meet with a probability of `n` / 2^47.
 pub(crate) fn first_number(random: &mut dyn Random) -> u64 {
     if mutants::mutant(18) { 0 } else { random.u64() >> 16 }
+}
+
+/// Separates the keys of sessions from all other uses of BLAKE3.
+const CONTEXT: &str = "netstream session keys v1";
+
+/// After so many packets under AES-128-GCM no more are sealed: 2^36 blocks of 16 bytes, up to which nobody tells the cipher
+/// from a perfect one with more luck than 2^-57. At 1000 packets a second that is 12 days.
+const AES_PACKETS: u64 = 1 << 30;
+
+/// The ciphers of types 4, 5 and 6, as (client to server, server to client). `challenge` is what the client has answered: its
+/// number and the sealed token. A server makes no two alike, so that keys which are made with it are of this connection
+/// alone, wherever else the token is shown.
+pub(crate) fn ciphers(
+    cipher: SessionCipher,
+    client_to_server: &Key,
+    server_to_client: &Key,
+    challenge: &[u8; CHALLENGE_BODY],
+) -> (Cipher, Cipher) {
+    match cipher {
+        SessionCipher::ChaCha20Poly1305 => (Cipher::new(client_to_server), Cipher::new(server_to_client)),
+        SessionCipher::Aes128Gcm => {
+            let mut keys = Zeroizing::new([[0; 32]; 2]);
+            let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+            hasher.update(client_to_server.as_bytes()).update(server_to_client.as_bytes()).update(challenge);
+            hasher.finalize_xof().fill(keys.as_flattened_mut());
+            let [up, down] = keys.map(Key::from_bytes);
+            (Cipher::aes(&up), Cipher::aes(&down))
+        }
+    }
 }
 
 /// What both ends of a connection do with packets of types 4, 5 and 6.
@@ -35,14 +66,37 @@ pub(crate) struct Session {
     seal: Cipher,
     open: Cipher,
     forgeries: u64,
+    /// The number that is not reached.
+    end: u64,
 }
 
 impl Session {
+    /// A session under the keys in a token.
     pub(crate) fn new(protocol_id: u64, seal: &Key, open: &Key, first: u64, now: Mono) -> Self {
+        Self::with(protocol_id, (Cipher::new(seal), Cipher::new(open)), first, now)
+    }
+
+    /// A session of `cipher` with the ciphers of [`ciphers`], to seal and to open.
+    pub(crate) fn of(
+        cipher: SessionCipher,
+        protocol_id: u64,
+        seal_and_open: (Cipher, Cipher),
+        first: u64,
+        now: Mono,
+    ) -> Self {
+        let mut session = Self::with(protocol_id, seal_and_open, first, now);
+        if cipher == SessionCipher::Aes128Gcm {
+            session.end = session.end.min(session.next.saturating_add(AES_PACKETS));
+        }
+        session
+    }
+
+    fn with(protocol_id: u64, (seal, open): (Cipher, Cipher), first: u64, now: Mono) -> Self {
         Self {
             protocol_id,
-            seal: Cipher::new(seal),
-            open: Cipher::new(open),
+            seal,
+            open,
+            end: mutants::number_limit(),
             next: mutants::first_number(first),
             replay: ReplayWindow::default(),
             last_sent: now,
@@ -122,7 +176,7 @@ impl Session {
     /// No number is used twice, and the server's numbers stay below those of its challenges.
     fn take_number(&mut self) -> Option<u64> {
         let number = self.next;
-        self.next = number.checked_add(1).filter(|&next| next < mutants::number_limit())?;
+        self.next = number.checked_add(1).filter(|&next| next < self.end)?;
         Some(number)
     }
 }

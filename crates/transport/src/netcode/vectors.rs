@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::challenge::{Binding, Challenger};
 use super::packet::{self, CHALLENGE_BODY, CHALLENGE_BYTES, PacketType, REQUEST_BYTES};
-use super::token::{ConnectToken, IssueRequest};
+use super::session::ciphers;
+use super::token::{ConnectToken, IssueRequest, SessionCipher};
 use super::{JoinCode, MAX_DATAGRAM_OUT};
 use crate::crypto::{Aead, Cipher, Key};
 use crate::{SeededRandom, Wall};
@@ -74,6 +75,20 @@ fn vectors() -> String {
             let mut buf = [0; MAX_DATAGRAM_OUT];
             let length = packet::seal_small(&cipher, PROTOCOL, kind, sequence, &mut buf, body);
             line(&mut out, &format!("{name} {sequence:016x}"), &buf[..length]);
+        }
+    }
+
+    let (key, addresses) = (Key::from_bytes([0x42; 32]), [v4]);
+    let defaults = IssueRequest::new(PROTOCOL, &key, 9, &addresses);
+    let ours = IssueRequest { cipher: SessionCipher::Aes128Gcm, ..defaults };
+    let ours = ConnectToken::issue(&ours, Wall::from_unix(1_900_000_000), &mut SeededRandom::new(3)).unwrap();
+    line(&mut out, "token aes", &ours.to_bytes());
+    let (up, down) = ciphers(ours.cipher, &ours.client_to_server, &ours.server_to_client, &body);
+    for (name, cipher) in [("up", up), ("down", down)] {
+        for (kind, body) in [(PacketType::KeepAlive, &keep_alive[..]), (PacketType::Payload, b"netstream")] {
+            let mut buf = [0; MAX_DATAGRAM_OUT];
+            let length = packet::seal_small(&cipher, PROTOCOL, kind, 0xa5_00a5, &mut buf, body);
+            line(&mut out, &format!("aes {name} {}", kind as u8), &buf[..length]);
         }
     }
 

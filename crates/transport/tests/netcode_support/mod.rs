@@ -11,7 +11,7 @@ use std::time::Duration;
 use netstream_transport::crypto::Key;
 use netstream_transport::netcode::{
     Client, ConnectToken, Counter, HEADROOM, IssueRequest, JoinCode, KeyRing, MAX_DATAGRAM_OUT, Server, ServerConfig,
-    client, server,
+    SessionCipher, client, server,
 };
 use netstream_transport::{ConnectionId, DisconnectCode, DisconnectReason, Limits, Mono, Now, SeededRandom, Wall};
 
@@ -81,6 +81,8 @@ pub(crate) struct World {
     pub(crate) log: Vec<Datagram>,
     /// One way.
     pub(crate) delay: Duration,
+    /// What tokens are issued for.
+    pub(crate) cipher: SessionCipher,
     /// What the network loses.
     pub(crate) loses: Box<dyn FnMut(&Datagram) -> bool>,
 }
@@ -96,6 +98,7 @@ impl World {
             flying: VecDeque::new(),
             log: Vec::new(),
             delay: Duration::from_millis(20),
+            cipher: SessionCipher::default(),
             loses: Box::new(|_| false),
         }
     }
@@ -127,7 +130,7 @@ impl World {
     pub(crate) fn token_for(&mut self, client_id: u64, addresses: &[SocketAddr]) -> ConnectToken {
         let (key, now) = (key(), self.now().wall);
         let defaults = IssueRequest::new(PROTOCOL, &key, client_id, addresses);
-        let request = IssueRequest { user_data: user_data(client_id), ..defaults };
+        let request = IssueRequest { user_data: user_data(client_id), cipher: self.cipher, ..defaults };
         ConnectToken::issue(&request, now, &mut self.random).unwrap()
     }
 
@@ -137,7 +140,12 @@ impl World {
     }
 
     pub(crate) fn connect_with(&mut self, at: SocketAddr, credentials: client::Credentials, addresses: &[SocketAddr]) {
-        let config = client::ClientConfig { credentials, addresses: addresses.to_vec(), allow_local: false };
+        let config = client::ClientConfig {
+            credentials,
+            addresses: addresses.to_vec(),
+            allow_local: false,
+            cipher: self.cipher,
+        };
         let now = self.now();
         let client = Client::new(config, &Limits::default(), &mut self.random, now).unwrap();
         self.clients.insert(at, ClientNode { client, events: Vec::new(), payloads: Vec::new() });

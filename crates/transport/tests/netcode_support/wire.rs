@@ -1,5 +1,6 @@
 //! A second opinion on the wire format, written from the description alone and with another AEAD implementation.
 
+use aes_gcm::Aes128Gcm;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, XChaCha20Poly1305, XNonce};
 
@@ -137,6 +138,28 @@ pub(crate) fn open(datagram: &[u8], protocol_id: u64, key: &[u8; 32]) -> Option<
             body.as_mut_slice().into(),
             &tag.into(),
         )
+        .ok()?;
+    Some(body)
+}
+
+/// The keys of a session of its own, client to server and server to client, from those in the token and the body of the
+/// response.
+pub(crate) fn session_keys(client_to_server: &[u8; 32], server_to_client: &[u8; 32], body: &[u8]) -> [[u8; 16]; 2] {
+    let mut keys = [0; 64];
+    let secrets = [client_to_server, server_to_client, body].concat();
+    blake3::Hasher::new_derive_key("netstream session keys v1").update(&secrets).finalize_xof().fill(&mut keys);
+    [keys[..16].try_into().unwrap(), keys[32..48].try_into().unwrap()]
+}
+
+/// The body of a packet that is sealed under a session key; `None` if it does not open.
+pub(crate) fn open_aes(datagram: &[u8], protocol_id: u64, key: &[u8; 16]) -> Option<Vec<u8>> {
+    let (_, sequence, start) = header(datagram);
+    let end = datagram.len().checked_sub(16)?;
+    let mut body = datagram.get(start..end)?.to_vec();
+    let tag: [u8; 16] = datagram[end..].try_into().unwrap();
+    let aad = aad(protocol_id, datagram[0]);
+    Aes128Gcm::new(key.into())
+        .decrypt_inout_detached(&nonce(sequence).into(), &aad, body.as_mut_slice().into(), &tag.into())
         .ok()?;
     Some(body)
 }

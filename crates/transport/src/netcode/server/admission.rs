@@ -10,9 +10,9 @@ use super::screen::{Denial, Handshakes};
 use super::{Event, IdentityPolicy, Outgoing, PARTING, Server, Slot};
 use crate::mutants::mutant;
 use crate::netcode::counters::Counter;
-use crate::netcode::packet::Header;
+use crate::netcode::packet::{CHALLENGE_BODY, Header};
 use crate::netcode::pending::{Handshake, Inserted};
-use crate::netcode::session::{Session, first_number};
+use crate::netcode::session::{Session, ciphers, first_number};
 use crate::netcode::table::AddressKey;
 use crate::netcode::{GOODBYE_LIFE, token_timeout};
 use crate::{ConnectionId, DisconnectCode, DisconnectReason, Identity, Mono, Now};
@@ -68,7 +68,7 @@ impl Server {
         header: Header,
         datagram: &[u8],
     ) -> Result<(), Counter> {
-        let (id, identity) = self.handshakes.check_response(now, from, header, datagram)?;
+        let (id, identity, challenge) = self.handshakes.check_response(now, from, header, datagram)?;
         let Some(handshake) = self.handshakes.pending.get(id).cloned() else {
             return Err(Counter::ResponseNoPending);
         };
@@ -92,7 +92,7 @@ impl Server {
             }
         }
         let refusal = self.admit(now.mono, identity.client_id);
-        let Some(connection) = self.open_slot(now, &handshake, identity) else { return Ok(()) };
+        let Some(connection) = self.open_slot(now, &handshake, &challenge, identity) else { return Ok(()) };
         match refusal {
             None => self.welcome(connection, from),
             Some(code) => {
@@ -147,15 +147,17 @@ impl Server {
     }
 
     /// Puts a validated client into a slot, where it is nothing yet. `None` if not even a goodbye has room.
-    fn open_slot(&mut self, now: Now, handshake: &Handshake, identity: Identity) -> Option<ConnectionId> {
+    fn open_slot(
+        &mut self,
+        now: Now,
+        handshake: &Handshake,
+        challenge: &[u8; CHALLENGE_BODY],
+        identity: Identity,
+    ) -> Option<ConnectionId> {
         let index = self.take_slot()?;
-        let session = Session::new(
-            handshake.protocol_id,
-            &handshake.server_to_client,
-            &handshake.client_to_server,
-            first_number(&mut self.random),
-            now.mono,
-        );
+        let Handshake { protocol_id, cipher, client_to_server, server_to_client, .. } = handshake;
+        let (open, seal) = ciphers(*cipher, client_to_server, server_to_client, challenge);
+        let session = Session::of(*cipher, *protocol_id, (seal, open), first_number(&mut self.random), now.mono);
         let connection = Connection::new(handshake.address, session, token_timeout(handshake.timeout), identity);
         self.by_address.insert(connection.key, index);
         let slot = self.slots.get_mut(index as usize)?;

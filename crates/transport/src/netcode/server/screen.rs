@@ -208,6 +208,7 @@ impl Handshakes {
             protocol_id: request.protocol_id,
             client_to_server: token.client_to_server,
             server_to_client: token.server_to_client,
+            cipher: token.cipher,
             timeout: token.timeout,
             until,
             issued_at: now.mono,
@@ -219,14 +220,15 @@ impl Handshakes {
         Ok((handshake, under_way))
     }
 
-    /// The handshake that a response belongs to, and whom it is for. Everything is checked but whether there is room.
+    /// The handshake that a response belongs to, whom it is for, and the challenge that it answers. Everything is checked but
+    /// whether there is room.
     pub(super) fn check_response(
         &mut self,
         now: Now,
         from: SocketAddr,
         header: Header,
         datagram: &[u8],
-    ) -> Result<(HandshakeId, Identity), Counter> {
+    ) -> Result<(HandshakeId, Identity, [u8; CHALLENGE_BODY]), Counter> {
         let mut found = Err(Counter::ResponseNoPending);
         // At most `tokens_per_address`; a clear winner ends the search.
         for id in self.pending.of_address(from) {
@@ -244,6 +246,7 @@ impl Handshakes {
                 continue;
             };
             let body: &mut [u8; CHALLENGE_BODY] = body.try_into().map_err(|_| Counter::PacketBodySize)?;
+            let challenge = *body;
             let (number, sealed) = body.split_first_chunk_mut::<8>().ok_or(Counter::PacketBodySize)?;
             let sealed: &mut [u8; CHALLENGE_BYTES] = sealed.try_into().map_err(|_| Counter::PacketBodySize)?;
             let opened =
@@ -257,7 +260,7 @@ impl Handshakes {
             if handshake.until <= now.wall.as_unix() {
                 return Err(Counter::ResponseExpired);
             }
-            found = Ok((id, opened.identity()));
+            found = Ok((id, opened.identity(), challenge));
             break;
         }
         found
