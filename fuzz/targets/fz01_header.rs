@@ -36,8 +36,12 @@ fn pair(rounds: usize) -> (Server, Client) {
     let mut config = ServerConfig::new(keys);
     config.addresses = vec![server_address()];
     let mut server = Server::new(config, &Limits::default(), &mut SeededRandom::new(1), started());
-    let config =
-        ClientConfig { credentials: Credentials::Token(Box::new(token(1))), addresses: Vec::new(), allow_local: false, cipher: Default::default() };
+    let config = ClientConfig {
+        credentials: Credentials::Token(Box::new(token(1))),
+        addresses: Vec::new(),
+        allow_local: false,
+        cipher: Default::default(),
+    };
     let mut client = Client::new(config, &Limits::default(), &mut SeededRandom::new(2), now(0)).expect("dialable");
     let mut buf = [0; MAX_DATAGRAM_OUT];
     for _ in 0..rounds {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use self::closing::Closing;
 use self::state::State;
 use super::lane::{Lane, LaneKind};
+use super::row::LEAST_SHARED;
 use super::sent::Sent;
 use super::{Backlog, ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt, SendError};
 use crate::mutants::{audit, mutant, take_work};
@@ -76,7 +77,8 @@ pub struct Link {
 
 /// A message that is to leave.
 enum Payload<'a> {
-    Copied(&'a [u8]),
+    /// With something of its own in front.
+    Copied(&'a [u8], &'a [u8]),
     /// With its memory.
     Taken(&'a mut Vec<u8>),
     /// With memory that others have, too, and something of its own in front.
@@ -86,7 +88,7 @@ enum Payload<'a> {
 impl Payload<'_> {
     fn len(&self) -> usize {
         match self {
-            Self::Copied(message) => message.len(),
+            Self::Copied(head, body) => head.len() + body.len(),
             Self::Taken(message) => message.len(),
             Self::Shared(head, body) => head.len() + body.len(),
         }
@@ -124,7 +126,7 @@ impl Link {
     /// Queues one whole message. On an unreliable channel whose queue is full a message is dropped, as its
     /// [`DropPolicy`](super::DropPolicy) says; that is no error.
     pub fn send(&mut self, now: Mono, channel: ChannelId, message: &[u8]) -> Result<(), SendError> {
-        self.queue(now, channel, Payload::Copied(message), None)
+        self.queue(now, channel, Payload::Copied(&[], message), None)
     }
 
     /// The same with a message that is not needed any more: a long one is not copied, but its memory taken over. It is
@@ -142,7 +144,10 @@ impl Link {
         head: &[u8],
         body: &SharedBytes,
     ) -> Result<(), SendError> {
-        self.queue(now, channel, Payload::Shared(head, body), None)
+        let bytes: &[u8] = body;
+        let payload =
+            if bytes.len() < LEAST_SHARED { Payload::Copied(head, bytes) } else { Payload::Shared(head, body) };
+        self.queue(now, channel, payload, None)
     }
 
     /// The same for a reliable channel, with a [`LinkEvent::Delivered`] once the peer has got the message. Messages of
@@ -154,7 +159,7 @@ impl Link {
             self.state.next_receipt += 1;
             return self.send_with_receipt(now, channel, message);
         };
-        self.queue(now, channel, Payload::Copied(message), Some(receipt))?;
+        self.queue(now, channel, Payload::Copied(&[], message), Some(receipt))?;
         self.state.next_receipt += 1;
         Ok(Receipt(number))
     }
@@ -180,7 +185,7 @@ impl Link {
         let has_room = lane.has_room(size);
         match &mut lane.kind {
             LaneKind::Unreliable { queue, .. } => match message {
-                Payload::Copied(message) => queue.push(message),
+                Payload::Copied(head, body) => queue.push(head, body),
                 Payload::Taken(message) => queue.push_shared(&[], &std::mem::take(message).into()),
                 Payload::Shared(head, body) => queue.push_shared(head, body),
             },
@@ -194,7 +199,7 @@ impl Link {
                 }
                 let before = send.charged();
                 match message {
-                    Payload::Copied(message) => send.push(message, receipt),
+                    Payload::Copied(head, body) => send.push(head, body, receipt),
                     Payload::Taken(message) => send.push_shared(&[], &std::mem::take(message).into(), receipt),
                     Payload::Shared(head, body) => send.push_shared(head, body, receipt),
                 }

@@ -72,14 +72,16 @@ impl Queue {
     }
 
     /// Queues a message, at the cost of another or of itself where there is no room.
-    pub(super) fn push(&mut self, message: &[u8]) {
-        if self.make_room(message.len()) {
-            self.data.push(&[], message, self.cap);
-            self.note(message.len());
+    /// It is `head` and behind it `body`.
+    pub(super) fn push(&mut self, head: &[u8], body: &[u8]) {
+        let length = head.len() + body.len();
+        if self.make_room(length) {
+            self.data.push(head, body, self.cap);
+            self.note(length);
         }
     }
 
-    /// The same with a message that is `head` and `body`, without a copy of a long body.
+    /// The same without a copy of a long body.
     pub(super) fn push_shared(&mut self, head: &[u8], body: &SharedBytes) {
         let length = head.len() + body.len();
         if self.make_room(length) {

@@ -71,10 +71,18 @@ impl Row {
     }
 
     /// Copies the bytes from `start` on into all of `into`. They are there.
-    pub(super) fn copy_out(&self, mut start: usize, mut into: &mut [u8]) {
+    #[inline]
+    pub(super) fn copy_out(&self, start: usize, into: &mut [u8]) {
+        match &self.shared {
+            None => copy_out(&self.ring, start, into),
+            Some(shared) => self.copy_out_of(shared, start, into),
+        }
+    }
+
+    fn copy_out_of(&self, shared: &Shared, mut start: usize, mut into: &mut [u8]) {
         // Bytes of the ring before those that `start` is counted from.
         let mut passed = 0;
-        for Part { before, bytes, from, to } in self.shared.iter().flat_map(|shared| &shared.parts) {
+        for Part { before, bytes, from, to } in &shared.parts {
             let (now, rest) = into.split_at_mut(before.saturating_sub(start).min(into.len()));
             copy_out(&self.ring, passed + start, now);
             (start, into, passed) = (start.saturating_sub(*before), rest, passed + before);

@@ -90,15 +90,20 @@ impl SendBuffer {
         }
     }
 
-    /// Queues a message; the caller has checked that it may.
-    pub(super) fn push(&mut self, message: &[u8], receipt: Option<NonZeroU32>) {
-        let start = self.end() as u32;
-        let (head, size) = head(self.ordered, message.len());
-        self.data.push(&head[..size], message, self.cap);
-        self.note(start, message.len(), receipt);
+    /// Queues a message, which is `head` and behind it `body`; the caller has checked that it may.
+    pub(super) fn push(&mut self, head: &[u8], body: &[u8], receipt: Option<NonZeroU32>) {
+        let (start, length) = (self.end() as u32, head.len() + body.len());
+        let (before, size) = self::head(self.ordered, length);
+        if head.is_empty() {
+            self.data.push(&before[..size], body, self.cap);
+        } else {
+            self.data.push(&before[..size], head, self.cap);
+            self.data.push(&[], body, self.cap);
+        }
+        self.note(start, length, receipt);
     }
 
-    /// The same with a message that is `head` and `body`, without a copy of a long body.
+    /// The same without a copy of a long body.
     pub(super) fn push_shared(&mut self, head: &[u8], body: &SharedBytes, receipt: Option<NonZeroU32>) {
         let (start, length) = (self.end() as u32, head.len() + body.len());
         let (before, size) = self::head(self.ordered, length);
@@ -328,7 +333,7 @@ mod tests {
     #[test]
     fn a_late_ack_takes_a_lost_piece_off_the_list() {
         let mut buffer = SendBuffer::new(true, 0, CAP);
-        buffer.push(&[1; 3000], None);
+        buffer.push(&[], &[1; 3000], None);
         let pieces = drain(&mut buffer, 1000);
         for (offset, length) in &pieces {
             buffer.on_lost(*offset, *length);
@@ -345,7 +350,7 @@ mod tests {
     fn what_has_arrived_is_never_lost() {
         for ordered in [true, false] {
             let mut buffer = SendBuffer::new(ordered, u64::MAX - 100, CAP);
-            buffer.push(&[1; 5000], None);
+            buffer.push(&[], &[1; 5000], None);
             let pieces = drain(&mut buffer, 1175);
             buffer.on_arrived(pieces[1].0, pieces[1].1, |_| {});
             buffer.on_lost(pieces[1].0, pieces[1].1);
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn the_peers_window_holds_back_what_is_new() {
         let mut buffer = SendBuffer::new(true, 0, CAP);
-        buffer.push(&[1; 200_000], None);
+        buffer.push(&[], &[1; 200_000], None);
         let sent = |pieces: &[(u64, u16)]| pieces.iter().map(|(_, length)| usize::from(*length)).sum::<usize>();
         assert_eq!(sent(&drain(&mut buffer, 1175)), INITIAL_WINDOW);
         buffer.raise_limit(100_000);
@@ -369,12 +374,12 @@ mod tests {
     fn an_unordered_channel_keeps_no_more_under_way_than_a_receiver_takes() {
         let mut buffer = SendBuffer::new(false, 0, CAP);
         for _ in 0..300 {
-            buffer.push(&[1; 10], None);
+            buffer.push(&[], &[1; 10], None);
         }
         assert_eq!(drain(&mut buffer, 1175).len(), UNORDERED_MESSAGES as usize);
         let mut buffer = SendBuffer::new(false, 0, CAP);
-        buffer.push(&[1; 200_000], None);
-        buffer.push(&[1; 10], None);
+        buffer.push(&[], &[1; 200_000], None);
+        buffer.push(&[], &[1; 10], None);
         assert_eq!(drain(&mut buffer, 1175).len(), 200_000usize.div_ceil(FRAGMENT_BYTES), "the oldest goes alone");
     }
 
@@ -386,7 +391,7 @@ mod tests {
                 let row = |head: Option<usize>| {
                     let mut buffer = SendBuffer::new(ordered, 5, CAP);
                     match head {
-                        None => buffer.push(&message, None),
+                        None => buffer.push(&[], &message, None),
                         Some(head) => buffer.push_shared(&message[..head], &message[head..].to_vec().into(), None),
                     }
                     assert!(buffer.heap() <= SendBuffer::heap_cap(CAP));
@@ -417,7 +422,7 @@ mod tests {
                     let receipt = random.chance(0.5).then_some(NonZeroU32::MIN);
                     asked += usize::from(receipt.is_some());
                     if random.chance(0.5) {
-                        buffer.push(&vec![0; length], receipt);
+                        buffer.push(&[], &vec![0; length], receipt);
                     } else {
                         buffer.push_shared(&[], &vec![0; length].into(), receipt);
                     }
