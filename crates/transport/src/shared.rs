@@ -14,13 +14,27 @@ use std::sync::Arc;
 /// assert_eq!(level.as_ptr(), again.as_ptr());
 /// ```
 #[derive(Clone)]
-pub struct SharedBytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
+pub struct SharedBytes {
+    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    length: usize,
+}
 
 impl SharedBytes {
     /// Shares whatever owns bytes: a `Vec`, a `Box<[u8]>`, an `Arc<[u8]>`, a memory map. It must show the same bytes
-    /// always; where it does not, receivers may get zeros instead.
+    /// always; of an owner that comes to show fewer, receivers may get zeros for the rest.
     pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(owner))
+        let length = owner.as_ref().len();
+        Self { owner: Arc::new(owner), length }
+    }
+
+    /// How many bytes there were when they were shared.
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there were none.
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
     }
 }
 
@@ -36,7 +50,8 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        (*self.0).as_ref()
+        let bytes = (*self.owner).as_ref();
+        bytes.get(..self.length).unwrap_or(bytes)
     }
 }
 

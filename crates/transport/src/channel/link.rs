@@ -144,9 +144,7 @@ impl Link {
         head: &[u8],
         body: &SharedBytes,
     ) -> Result<(), SendError> {
-        let bytes: &[u8] = body;
-        let payload =
-            if bytes.len() < LEAST_SHARED { Payload::Copied(head, bytes) } else { Payload::Shared(head, body) };
+        let payload = if body.len() < LEAST_SHARED { Payload::Copied(head, body) } else { Payload::Shared(head, body) };
         self.queue(now, channel, payload, None)
     }
 

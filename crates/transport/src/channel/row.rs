@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_shows_less_than_it_had_sends_zeros() {
+    fn an_owner_that_comes_to_show_less_sends_zeros() {
         struct Shrinking(AtomicUsize);
         impl AsRef<[u8]> for Shrinking {
             fn as_ref(&self) -> &[u8] {
