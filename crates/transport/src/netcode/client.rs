@@ -28,6 +28,10 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How long one address is tried.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
+/// More than the responses of one attempt. Where the session has keys of its own, its numbers begin behind them: then no number
+/// of a client means two things, whatever key it is under.
+const RESPONSES: u64 = 64;
+
 /// What a client is made of.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -284,7 +288,8 @@ impl Client {
         let ConnectToken { cipher, protocol_id, client_to_server, server_to_client, .. } = &*self.token;
         if *cipher != SessionCipher::ChaCha20Poly1305 {
             let ciphers = ciphers(*cipher, client_to_server, server_to_client, &self.challenge);
-            let session = Session::of(*cipher, *protocol_id, ciphers, self.session.next_number(), now.mono);
+            let first = self.session.next_number().saturating_add(RESPONSES);
+            let session = Session::of(*cipher, *protocol_id, ciphers, first, now.mono);
             self.handshake = Some(std::mem::replace(&mut self.session, session));
         }
         self.state = State::Responding;
