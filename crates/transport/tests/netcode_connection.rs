@@ -7,7 +7,7 @@ use std::time::Duration;
 use netcode_support::*;
 use netstream_transport::netcode::client::{self, ClientConfig, Credentials, StartError};
 use netstream_transport::netcode::server::Event;
-use netstream_transport::netcode::{Client, ConnectToken, Counter, Farewell, IssueRequest, JoinCode, MAX_BODY};
+use netstream_transport::netcode::{Client, ConnectToken, Counter, Farewell, IssueRequest, JoinCode};
 use netstream_transport::{DisconnectCode, DisconnectReason, Identity, Limits, Mono, Random, SeededRandom};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,22 +42,7 @@ fn the_server_learns_that_the_client_knows() {
 #[test]
 fn payloads_of_every_size_arrive_unharmed() {
     let mut world = World::with_server(3);
-    world.server().server.set_limits(&{
-        let mut limits = Limits::default();
-        (limits.inbound_packet_burst, limits.inbound_byte_burst) = (10_000, 10_000_000);
-        limits
-    });
-    world.join(1);
-    let connection = world.connection_at(client_address(1));
-    let bodies: Vec<Vec<u8>> = (1..=MAX_BODY).map(|size| (0..size).map(|at| (at ^ size) as u8).collect()).collect();
-    for body in &bodies {
-        world.send_to_server(1, body);
-        world.send_to_client(connection, body);
-    }
-    world.run(SECOND);
-    let at_server: Vec<_> = world.server().payloads.iter().map(|(_, body)| body.clone()).collect();
-    assert_eq!(at_server, bodies);
-    assert_eq!(world.client(1).payloads, bodies);
+    world.exchange_payloads_of_every_size();
 }
 
 #[test]

@@ -18,13 +18,17 @@ fn world(seed: u64) -> World {
     world
 }
 
+/// What the token says beside its cipher.
+fn fields(token: &ConnectToken) -> wire::PublicToken {
+    let mut standard = token.to_bytes().to_vec();
+    standard[2048 - 96..][..4].fill(0);
+    wire::public_token(&standard)
+}
+
 /// What the network sees of the one connection, by a decoder of its own: whether each packet of types 4 to 6 opens under the
 /// keys of the session.
 fn session_opens(world: &World, token: &ConnectToken, from_server: bool) -> Vec<bool> {
-    let bytes = token.to_bytes();
-    let mut standard = bytes.to_vec();
-    standard[2048 - 96..][..4].fill(0);
-    let token = wire::public_token(&standard);
+    let token = fields(token);
     let response = world.log.iter().find(|datagram| datagram.kind() == 3).unwrap();
     let challenge = wire::open(&response.bytes, PROTOCOL, &token.client_to_server).expect("a response is as ever");
     let [up, down] = wire::session_keys(&token.client_to_server, &token.server_to_client, &challenge);
@@ -55,22 +59,7 @@ fn the_handshake_has_the_same_packets_of_the_same_sizes() {
 #[test]
 fn payloads_of_every_size_arrive_unharmed_and_under_the_keys_of_the_session() {
     let mut world = world(2);
-    world.server().server.set_limits(&{
-        let mut limits = Limits::default();
-        (limits.inbound_packet_burst, limits.inbound_byte_burst) = (10_000, 10_000_000);
-        limits
-    });
-    let token = world.join(1);
-    let connection = world.connection_at(client_address(1));
-    let bodies: Vec<Vec<u8>> = (1..=MAX_BODY).map(|size| (0..size).map(|at| (at ^ size) as u8).collect()).collect();
-    for body in &bodies {
-        world.send_to_server(1, body);
-        world.send_to_client(connection, body);
-    }
-    world.run(SECOND);
-    let at_server: Vec<_> = world.server().payloads.iter().map(|(_, body)| body.clone()).collect();
-    assert_eq!(at_server, bodies);
-    assert_eq!(world.client(1).payloads, bodies);
+    let token = world.exchange_payloads_of_every_size();
     for from_server in [true, false] {
         let opens = session_opens(&world, &token, from_server);
         assert!(opens.len() > MAX_BODY && opens.iter().all(|opens| *opens));
@@ -189,10 +178,7 @@ fn replays_and_forgeries_under_the_keys_in_the_token_are_nothing() {
     for datagram in packets {
         world.inject(datagram.from, datagram.to, &datagram.bytes);
     }
-    let bytes = token.to_bytes();
-    let mut standard = bytes.to_vec();
-    standard[2048 - 96..][..4].fill(0);
-    let keys = wire::public_token(&standard);
+    let keys = fields(&token);
     let failed = world.counter(Counter::PacketOpenFailed);
     // Ahead of all that the client has used.
     for sequence in (1 << 50)..(1 << 50) + 10 {

@@ -121,7 +121,6 @@ pub struct Client {
     /// Which of them is in use.
     at: usize,
     token: Box<ConnectToken>,
-    cipher: SessionCipher,
     session: Session,
     /// The one under the token's own keys, where `session` has others and the server has not accepted us yet.
     handshake: Option<Session>,
@@ -193,7 +192,6 @@ impl Client {
             at: 0,
             token_end: now.mono + lifetime(&token),
             token,
-            cipher: config.cipher,
             session,
             handshake: None,
             state: State::Requesting,
@@ -522,7 +520,7 @@ impl Client {
             self.session = session;
         }
         self.session.expect_another_peer();
-        let own = issue(&self.credentials, self.cipher, &self.addresses, &self.limits, &mut self.random, now);
+        let own = issue(&self.credentials, self.token.cipher, &self.addresses, &self.limits, &mut self.random, now);
         if let Some(token) = own {
             let next = self.session.next_number();
             let (seal, open) = (&token.client_to_server, &token.server_to_client);

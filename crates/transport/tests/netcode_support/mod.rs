@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use netstream_transport::crypto::Key;
 use netstream_transport::netcode::{
-    Client, ConnectToken, Counter, HEADROOM, IssueRequest, JoinCode, KeyRing, MAX_DATAGRAM_OUT, Server, ServerConfig,
-    SessionCipher, client, server,
+    Client, ConnectToken, Counter, HEADROOM, IssueRequest, JoinCode, KeyRing, MAX_BODY, MAX_DATAGRAM_OUT, Server,
+    ServerConfig, SessionCipher, client, server,
 };
 use netstream_transport::{ConnectionId, DisconnectCode, DisconnectReason, Limits, Mono, Now, SeededRandom, Wall};
 
@@ -157,6 +157,27 @@ impl World {
         self.connect(client_address(number), &token);
         self.run(Duration::from_millis(500));
         assert!(self.client(number).client.is_connected(), "client {number} is connected");
+        token
+    }
+
+    /// Client 1 joins, and all sizes of payloads travel both ways, of which each must arrive unharmed.
+    pub(crate) fn exchange_payloads_of_every_size(&mut self) -> ConnectToken {
+        self.server().server.set_limits(&{
+            let mut limits = Limits::default();
+            (limits.inbound_packet_burst, limits.inbound_byte_burst) = (10_000, 10_000_000);
+            limits
+        });
+        let token = self.join(1);
+        let connection = self.connection_at(client_address(1));
+        let bodies: Vec<Vec<u8>> = (1..=MAX_BODY).map(|size| (0..size).map(|at| (at ^ size) as u8).collect()).collect();
+        for body in &bodies {
+            self.send_to_server(1, body);
+            self.send_to_client(connection, body);
+        }
+        self.run(Duration::from_secs(1));
+        let at_server: Vec<_> = self.server().payloads.iter().map(|(_, body)| body.clone()).collect();
+        assert_eq!(at_server, bodies);
+        assert_eq!(self.client(1).payloads, bodies);
         token
     }
 
