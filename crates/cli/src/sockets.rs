@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use netstream::driver::udp::{Batch, BufferSizes, DatagramSocket, Network, Outbox, SocketStats};
+use netstream::driver::udp::{Arrival, Batch, BufferSizes, DatagramSocket, Network, Outbox, SocketStats};
 
 /// The most datagrams that are taken in at a stretch.
 const BATCH: usize = 32;
@@ -44,7 +44,7 @@ impl DatagramSocket for CrowdSocket {
         self.local
     }
 
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
+    fn receive(&mut self, deliver: &mut dyn FnMut(Arrival<'_>)) -> Batch {
         let mut room = [0; ROOM];
         let mut batch = Batch::default();
         while batch.datagrams < BATCH {
@@ -54,7 +54,8 @@ impl DatagramSocket for CrowdSocket {
                     batch.datagrams += 1;
                     self.stats.received += 1;
                     self.stats.bytes_received += len as u64;
-                    deliver(SocketAddr::new(from.ip().to_canonical(), from.port()), &mut room[..len]);
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    deliver(Arrival::Datagram(from, &mut room[..len]));
                 }
                 // Nothing is there; or an error, which is about a datagram that was sent, and tells nothing for sure.
                 Err(error) => {

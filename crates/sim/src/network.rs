@@ -251,6 +251,12 @@ impl Network {
         Some(from)
     }
 
+    /// Where the datagrams that have reached the socket by `now` claim to be from, in no order.
+    pub(crate) fn senders(&self, now: Mono, port: Port) -> impl Iterator<Item = SocketAddr> {
+        let due = self.sockets[port].waiting.iter().filter(move |Reverse((due, ..))| *due <= now);
+        due.map(|Reverse((.., parcel))| self.parcels[*parcel].from)
+    }
+
     /// One of the datagrams that were seen, of any age.
     pub(crate) fn sighting(&self, dice: &mut Dice) -> Option<&Sighting> {
         let last = (self.sightings.len() as u64).checked_sub(1)?;

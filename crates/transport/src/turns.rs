@@ -119,10 +119,10 @@ impl Turns {
         None
     }
 
-    /// Who is next after the one whose turn it is, as far as that is known.
+    /// Whose turns come, as far as that is known, the one whose turn it is first.
     #[inline]
-    pub(crate) fn upcoming(&self) -> Option<ConnectionId> {
-        self.listed.get(1).copied()
+    pub(crate) fn coming(&self) -> impl ExactSizeIterator<Item = ConnectionId> + Clone + '_ {
+        self.listed.iter().copied()
     }
 
     /// A datagram has left, in somebody's turn or not.

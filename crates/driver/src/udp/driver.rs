@@ -21,7 +21,7 @@ use self::client::{Dialled, RESOLVE_TIMEOUT, Stage, bury, part};
 use super::config::{Access, UdpConfig};
 use super::dial::{self, StartFailure, Target};
 use super::port::{Budget, Port};
-use super::socket::{DatagramSocket as _, Network, SocketStats};
+use super::socket::{Arrival, DatagramSocket as _, Network, SocketStats};
 use crate::link::LinkSimulator;
 use crate::slots::Slots;
 use crate::{
@@ -180,12 +180,15 @@ impl<N: Network> Engine<N> {
     fn receive_as_server(&mut self, now: Now, sink: &mut dyn FnMut(Incoming<'_>)) {
         let budget = self.budget();
         let Self { server: Some(Listening { port, server, .. }), simulator, deaf, .. } = self else { return };
-        let mut handle = |from: SocketAddr, datagram: &mut [u8], spent: bool| {
+        let mut handle = |arrival: Arrival<'_>, spent: bool| {
             if spent {
                 server.spend_on_strangers();
             }
             let strangers = server.strangers();
-            server.handle_datagram(now, from, datagram, sink);
+            match arrival {
+                Arrival::Coming(from) => server.expect(from),
+                Arrival::Datagram(from, datagram) => server.handle_datagram(now, from, datagram, sink),
+            }
             server.strangers() == strangers
         };
         if !*deaf {
@@ -194,7 +197,7 @@ impl<N: Network> Engine<N> {
         if let Some(simulator) = simulator {
             simulator.incoming.poll(now.mono, &mut |route, datagram| {
                 if route.socket == port.number() {
-                    handle(route.peer, datagram, false);
+                    handle(Arrival::Datagram(route.peer, datagram), false);
                 }
             });
         }

@@ -18,7 +18,7 @@ use socket2::Socket;
 
 use super::outbox::Outbox;
 use super::shield;
-use super::socket::{Batch, for_family};
+use super::socket::{Arrival, Batch, for_family};
 
 /// The most buffers of a receiving call.
 const RECEIVE: usize = 32;
@@ -84,7 +84,7 @@ impl Batched {
         &mut self,
         socket: &Socket,
         truncated: &mut u64,
-        deliver: &mut dyn FnMut(SocketAddr, &mut [u8]),
+        deliver: &mut dyn FnMut(Arrival<'_>),
     ) -> io::Result<Batch> {
         let mut addresses = [MaybeUninit::<Address>::uninit(); RECEIVE];
         let mut controls = [MaybeUninit::<Control>::uninit(); RECEIVE];
@@ -113,14 +113,20 @@ impl Batched {
         };
         self.offered = (2 * usize::try_from(count).unwrap_or(0)).clamp(RECEIVE_LEAST, RECEIVE);
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        let mut datagrams = 0;
-        for (index, header) in headers.iter().enumerate().take(count) {
+        let filled = headers.iter().take(count).map(|header| {
             // SAFETY: the kernel has filled no more headers than were offered, this one and what it points at; all of it
             // is still there.
-            let (header, from, segment) = unsafe {
+            unsafe {
                 let header = header.assume_init_ref();
                 (header, address(&header.msg_hdr), gro_segment(&header.msg_hdr))
-            };
+            }
+        });
+        if count > 1 {
+            let senders = filled.clone().filter_map(|(_, from, _)| from);
+            senders.for_each(|from| deliver(Arrival::Coming(from)));
+        }
+        let mut datagrams = 0;
+        for (index, (header, from, segment)) in filled.enumerate() {
             let bytes = self.slab.get_mut(index * STRIDE..index * STRIDE + header.msg_len as usize);
             let (Some(from), Some(bytes)) = (from, bytes) else { continue };
             if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
@@ -130,13 +136,13 @@ impl Batched {
             }
             if bytes.is_empty() {
                 datagrams += 1;
-                deliver(from, bytes);
+                deliver(Arrival::Datagram(from, bytes));
                 continue;
             }
             let segment = segment.unwrap_or(bytes.len()).max(1);
             for segment in bytes.chunks_mut(segment) {
                 datagrams += 1;
-                deliver(from, segment);
+                deliver(Arrival::Datagram(from, segment));
             }
         }
         Ok(Batch { datagrams, more: count >= offered })

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::outbox::Outbox;
-use super::socket::{Batch, BufferSizes, DatagramSocket, Network, SocketStats};
+use super::socket::{Arrival, Batch, BufferSizes, DatagramSocket, Network, SocketStats};
 
 /// The first port that is given to a socket that does not care.
 const FIRST_FREE_PORT: u16 = 49_152;
@@ -126,17 +126,20 @@ impl DatagramSocket for MemorySocket {
         self.local
     }
 
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
+    fn receive(&mut self, deliver: &mut dyn FnMut(Arrival<'_>)) -> Batch {
         std::mem::swap(&mut lock(&self.inbox).batch, &mut self.batch);
         let Waiting { bytes, datagrams } = &mut self.batch;
         let count = datagrams.len();
         self.stats.receive_calls += 1;
         self.stats.received += count as u64;
         self.stats.bytes_received += bytes.len() as u64;
+        for (from, _) in datagrams.iter() {
+            deliver(Arrival::Coming(*from));
+        }
         let mut rest = bytes.as_mut_slice();
         for (from, len) in datagrams.drain(..) {
             let (datagram, after) = rest.split_at_mut(len);
-            deliver(from, datagram);
+            deliver(Arrival::Datagram(from, datagram));
             rest = after;
         }
         bytes.clear();
@@ -176,7 +179,9 @@ mod tests {
 
     fn received(socket: &mut MemorySocket) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut all = Vec::new();
-        socket.receive(&mut |from, bytes| all.push((from, bytes.to_vec())));
+        socket.receive(&mut |arrival| {
+            all.extend(arrival.datagram().map(|(from, bytes)| (from, bytes.to_vec())));
+        });
         all
     }
 

@@ -41,4 +41,4 @@ pub use config::{Access, DEFAULT_PROTOCOL_ID, IoMode, UdpConfig};
 pub use memory::{MemoryNetwork, MemorySocket};
 pub use outbox::Outbox;
 pub use place::UdpDriver;
-pub use socket::{Batch, BufferSizes, DatagramSocket, Network, OsNetwork, SocketStats, UdpSocket};
+pub use socket::{Arrival, Batch, BufferSizes, DatagramSocket, Network, OsNetwork, SocketStats, UdpSocket};

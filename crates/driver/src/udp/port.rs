@@ -8,7 +8,7 @@ use netstream_transport::{Mono, Transmit};
 use socket2::Socket;
 
 use super::outbox::{Outbox, ROOM};
-use super::socket::{DatagramSocket, SocketStats, UdpSocket};
+use super::socket::{Arrival, DatagramSocket, SocketStats, UdpSocket};
 use crate::link::{LinkSimulator, Route};
 
 /// The most datagrams that one update takes in. Four for each of the most connections that a server may have.
@@ -59,14 +59,14 @@ impl<S: DatagramSocket> Port<S> {
         Self { socket, outbox: Outbox::new(), number, max_body, shielded_until: None, last: Mono::ZERO }
     }
 
-    /// Takes in what has arrived. `handle` also hears whether strangers have had their time, and says whether a datagram
-    /// was of somebody who is connected. Where there is a simulator that does anything, it gets the datagrams instead.
+    /// Takes in what has arrived. `handle` also hears whether strangers have had their time, and says whether what it was
+    /// given is of somebody who is connected, as far as it looked. Where there is a simulator that does anything, it gets the datagrams instead.
     pub(super) fn receive(
         &mut self,
         now: Mono,
         simulator: Option<&mut LinkSimulator>,
         budget: Budget,
-        handle: &mut dyn FnMut(SocketAddr, &mut [u8], bool) -> bool,
+        handle: &mut dyn FnMut(Arrival<'_>, bool) -> bool,
     ) {
         if self.shielded_until.take_if(|until| now >= *until).is_some() {
             self.socket.shield(None);
@@ -83,7 +83,7 @@ impl<S: DatagramSocket> Port<S> {
         now: Mono,
         simulator: Option<&mut LinkSimulator>,
         budget: Budget,
-        handle: &mut dyn FnMut(SocketAddr, &mut [u8], bool) -> bool,
+        handle: &mut dyn FnMut(Arrival<'_>, bool) -> bool,
     ) -> u32 {
         let mut simulator = simulator.filter(|simulator| !simulator.incoming.is_transparent());
         let (mut datagrams, mut all_strangers) = (0, 0);
@@ -95,12 +95,13 @@ impl<S: DatagramSocket> Port<S> {
             let mut strangers = 0;
             let spent = for_strangers >= budget.strangers / 2;
             let mut over = false;
-            let batch = self.socket.receive(&mut |peer, datagram| match &mut simulator {
-                _ if mutant(29) && datagram.is_empty() => over = true,
-                None => strangers += u32::from(!handle(peer, datagram, spent)),
-                Some(simulator) => {
+            let batch = self.socket.receive(&mut |arrival| match (&mut simulator, arrival) {
+                (_, Arrival::Datagram(_, [])) if mutant(29) => over = true,
+                (None, arrival) => strangers += u32::from(!handle(arrival, spent)),
+                (Some(simulator), Arrival::Datagram(peer, datagram)) => {
                     simulator.incoming.push(now, Route { socket: self.number, peer }, datagram);
                 }
+                (Some(_), Arrival::Coming(_)) => {}
             });
             datagrams += batch.datagrams;
             all_strangers += strangers;
@@ -206,9 +207,9 @@ mod tests {
             ([127, 0, 0, 1], 1).into()
         }
 
-        fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
+        fn receive(&mut self, deliver: &mut dyn FnMut(Arrival<'_>)) -> Batch {
             for _ in 0..self.count {
-                deliver(([127, 0, 0, 1], 2).into(), &mut [1, 2, 3]);
+                deliver(Arrival::Datagram(([127, 0, 0, 1], 2).into(), &mut [1, 2, 3]));
             }
             Batch { datagrams: self.count, more: false }
         }
@@ -231,7 +232,7 @@ mod tests {
         for (second, count) in counts.iter().enumerate() {
             port.socket.count = *count;
             let now = Mono::from_nanos(second as u64 * 1_000_000_000);
-            port.receive(now, None, budget, &mut |_, _, _| !strangers);
+            port.receive(now, None, budget, &mut |_, _| !strangers);
         }
         port.socket.shield
     }

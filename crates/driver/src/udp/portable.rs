@@ -9,7 +9,7 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::Socket;
 
 use super::outbox::Outbox;
-use super::socket::{Batch, for_family};
+use super::socket::{Arrival, Batch, for_family};
 
 /// The buffers of one socket's batches.
 pub(super) struct Batched {
@@ -40,13 +40,16 @@ impl Batched {
         &mut self,
         socket: &Socket,
         truncated: &mut u64,
-        deliver: &mut dyn FnMut(SocketAddr, &mut [u8]),
+        deliver: &mut dyn FnMut(Arrival<'_>),
     ) -> io::Result<Batch> {
         let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
         let mut chunks = self.slab.chunks_exact_mut(self.stride);
         let mut buffers: [IoSliceMut<'_>; quinn_udp::BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         let count = self.state.recv(UdpSockRef::from(socket), &mut buffers, &mut metas)?;
+        for meta in metas.iter().take(count) {
+            deliver(Arrival::Coming(meta.addr));
+        }
         let mut datagrams = 0;
         for (meta, buffer) in metas.iter().zip(&mut buffers).take(count) {
             let Some(bytes) = buffer.get_mut(..meta.len) else {
@@ -56,12 +59,12 @@ impl Batched {
             };
             if bytes.is_empty() {
                 datagrams += 1;
-                deliver(meta.addr, bytes);
+                deliver(Arrival::Datagram(meta.addr, bytes));
                 continue;
             }
             for segment in bytes.chunks_mut(meta.stride.max(1)) {
                 datagrams += 1;
-                deliver(meta.addr, segment);
+                deliver(Arrival::Datagram(meta.addr, segment));
             }
         }
         Ok(Batch { datagrams, more: count >= quinn_udp::BATCH_SIZE })

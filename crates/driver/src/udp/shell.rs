@@ -60,7 +60,7 @@ mod tests {
     use netstream_transport::{ChannelId, Incoming, Random, SeededRandom};
 
     use super::super::memory::{MemoryNetwork, MemorySocket};
-    use super::super::socket::{BufferSizes, DatagramSocket, Network};
+    use super::super::socket::{Arrival, BufferSizes, DatagramSocket, Network};
     use super::super::{UdpConfig, UdpDriver};
     use super::*;
     use crate::{Clock, Credentials, ManualClock, NetworkDriver};
@@ -106,7 +106,7 @@ mod tests {
             self.socket.local_addr()
         }
 
-        fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
+        fn receive(&mut self, deliver: &mut dyn FnMut(Arrival<'_>)) -> Batch {
             let Self { socket, dice, stats } = self;
             receive(stats, &mut |_| fault(dice).map(|()| socket.receive(deliver)))
         }

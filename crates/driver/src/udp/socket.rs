@@ -34,9 +34,8 @@ pub trait DatagramSocket: Send + Sync + 'static {
     /// Where it is bound.
     fn local_addr(&self) -> SocketAddr;
 
-    /// Lends out one batch of datagrams and says how many there were. Addresses are canonical: IPv4 is never written as
-    /// IPv6.
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch;
+    /// Lends out one batch of datagrams and says how many there were.
+    fn receive(&mut self, deliver: &mut dyn FnMut(Arrival<'_>)) -> Batch;
 
     /// Sends from the front of `outbox` and takes off what was sent or failed for good. What is left afterwards did
     /// not fit into the socket now.
@@ -64,6 +63,26 @@ pub trait DatagramSocket: Send + Sync + 'static {
 
     /// What happened so far.
     fn stats(&self) -> SocketStats;
+}
+
+/// What a socket has to say of a batch of datagrams. Addresses are canonical: IPv4 is never written as IPv6.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Arrival<'d> {
+    /// The batch holds a datagram from here. A socket that knows of several says so of each before it lends the first, so that what is
+    /// known of all the senders can be fetched at once.
+    Coming(SocketAddr),
+    /// Where a datagram came from, and its bytes.
+    Datagram(SocketAddr, &'d mut [u8]),
+}
+
+impl<'d> Arrival<'d> {
+    /// Where a datagram came from, and its bytes, if it is one.
+    pub fn datagram(self) -> Option<(SocketAddr, &'d mut [u8])> {
+        match self {
+            Self::Coming(_) => None,
+            Self::Datagram(from, bytes) => Some((from, bytes)),
+        }
+    }
 }
 
 /// What came of one attempt to receive.
@@ -262,14 +281,17 @@ impl DatagramSocket for UdpSocket {
         self.local
     }
 
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
+    fn receive(&mut self, deliver: &mut dyn FnMut(Arrival<'_>)) -> Batch {
         let Self { socket, batched, stats, .. } = self;
         shell::receive(stats, &mut |stats| {
             let SocketStats { received, bytes_received, truncated, .. } = stats;
-            batched.receive(socket, truncated, &mut |from, datagram| {
-                *received += 1;
-                *bytes_received += datagram.len() as u64;
-                deliver(canonical(from), datagram);
+            batched.receive(socket, truncated, &mut |arrival| match arrival {
+                Arrival::Coming(from) => deliver(Arrival::Coming(canonical(from))),
+                Arrival::Datagram(from, datagram) => {
+                    *received += 1;
+                    *bytes_received += datagram.len() as u64;
+                    deliver(Arrival::Datagram(canonical(from), datagram));
+                }
             })
         })
     }
@@ -348,9 +370,13 @@ mod tests {
         UdpSocket::bind(address, BufferSizes::SERVER).unwrap()
     }
 
+    fn copied(arrival: Arrival<'_>) -> Option<(SocketAddr, Vec<u8>)> {
+        arrival.datagram().map(|(from, bytes)| (from, bytes.to_vec()))
+    }
+
     fn drain(socket: &mut UdpSocket) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut all = Vec::new();
-        while socket.receive(&mut |from, bytes| all.push((from, bytes.to_vec()))).more {}
+        while socket.receive(&mut |arrival| all.extend(copied(arrival))).more {}
         all
     }
 
@@ -416,9 +442,8 @@ mod tests {
         }
         let (mut arrived, mut truncated) = (Vec::new(), 0);
         while let Ok(Batch { more: true, .. }) =
-            batched.receive(&receiver.socket, &mut truncated, &mut |from, bytes| arrived.push((from, bytes.to_vec())))
-        {
-        }
+            batched.receive(&receiver.socket, &mut truncated, &mut |arrival| arrived.extend(copied(arrival)))
+        {}
         assert!(arrived.iter().all(|(from, _)| *from == sender.local));
         assert!(arrived.iter().map(|(_, bytes)| bytes).eq(pattern.iter().map(|(_, bytes)| bytes)));
         assert_eq!((truncated, batched.dropped(&receiver.socket)), (0, 0));

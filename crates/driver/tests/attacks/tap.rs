@@ -4,7 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use netstream_driver::udp::{Batch, BufferSizes, DatagramSocket, Network, OsNetwork, Outbox, SocketStats, UdpSocket};
+use netstream_driver::udp::{
+    Arrival, Batch, BufferSizes, DatagramSocket, Network, OsNetwork, Outbox, SocketStats, UdpSocket,
+};
 
 /// A datagram that one of our sockets sent.
 #[derive(Clone, Debug)]
@@ -119,7 +121,7 @@ impl DatagramSocket for TapSocket {
         self.0.lock().socket.local_addr()
     }
 
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
+    fn receive(&mut self, deliver: &mut dyn FnMut(Arrival<'_>)) -> Batch {
         self.0.lock().socket.receive(deliver)
     }
 

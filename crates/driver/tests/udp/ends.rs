@@ -163,8 +163,10 @@ fn a_peer_that_breaks_the_protocol_ends_only_its_own_connection() {
     let mut bodies = Vec::new();
     for _ in 0..60 {
         let now = game.clock.now();
-        socket.receive(&mut |from, datagram| {
-            if let Some(body) = evil.handle_datagram(now, from, datagram) {
+        socket.receive(&mut |arrival| {
+            if let Some((from, datagram)) = arrival.datagram()
+                && let Some(body) = evil.handle_datagram(now, from, datagram)
+            {
                 bodies.push(body.to_vec());
             }
         });

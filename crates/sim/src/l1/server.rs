@@ -123,6 +123,8 @@ impl ServerNode {
         let Self { core: Some(core), bonds, strangers, numbers, port, arrived, index, .. } = self else { return };
         let Moment { truth: now, local } = at;
         let (mut accepted, mut fetched) = (false, 0);
+        // In another order than they will come, and not all may.
+        network.senders(now, *port).for_each(|from| core.expect(from));
         while network.may_receive(now, *port, fetched)
             && let Some(from) = network.receive(now, *port, arrived)
         {

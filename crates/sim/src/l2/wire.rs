@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use netstream::driver::udp::{self, Batch, BufferSizes, DatagramSocket, Outbox, SocketStats};
+use netstream::driver::udp::{self, Arrival, Batch, BufferSizes, DatagramSocket, Outbox, SocketStats};
 use netstream::transport::Mono;
 
 use crate::network::{Network, Owner, Port};
@@ -84,7 +84,7 @@ impl DatagramSocket for Socket {
         self.local
     }
 
-    fn receive(&mut self, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Batch {
+    fn receive(&mut self, deliver: &mut dyn FnMut(Arrival<'_>)) -> Batch {
         let mut datagrams = 0;
         loop {
             let from = {
@@ -96,7 +96,7 @@ impl DatagramSocket for Socket {
                 }
             };
             let Some(from) = from else { return Batch { datagrams, more: false } };
-            deliver(from, &mut self.buf);
+            deliver(Arrival::Datagram(from, &mut self.buf));
             datagrams += 1;
             if datagrams == BATCH {
                 return Batch { datagrams, more: true };

@@ -343,15 +343,12 @@ impl Link {
         Some(Backlog { pressure: lane.pressure(), bytes, delay })
     }
 
-    /// Looks at all parts that a packet will need. A server has more connections than fit in the processor's caches: it
-    /// calls this some hundred nanoseconds before it turns to a link, so that the parts are fetched side by side in the
-    /// meantime, rather than one after another when each is needed. What it returns is of no use but that it must be
-    /// computed.
+    /// Looks at all parts that a packet will need, so that they are in the processor's caches. What it returns is of no
+    /// use but that it must be computed.
     #[inline]
     pub(crate) fn warm(&self) -> u64 {
         let state = &self.state;
-        let lane = state.lanes.first().map_or(0, Lane::warm);
-        lane ^ self.sent.warm()
+        self.sent.warm()
             ^ state.congestion.warm()
             ^ state.received.warm()
             ^ u64::from(state.has_work())
@@ -362,6 +359,12 @@ impl Link {
             ^ state.events.len() as u64
             ^ u64::from(self.closing.is_open())
             ^ self.active_at.as_nanos()
+    }
+
+    /// The same for what lies elsewhere, whose place has to be known first.
+    #[inline]
+    pub(crate) fn warm_far(&self) -> u64 {
+        self.state.lanes.first().map_or(0, Lane::warm) ^ self.sent.warm_far()
     }
 
     /// Figures, since the link exists.

@@ -141,8 +141,13 @@ impl Sent {
     /// See [`Link::warm`](super::Link::warm).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
-        let newest = self.packets.back().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size));
-        newest ^ self.next ^ self.acked ^ self.bytes_in_flight as u64 ^ self.reorder
+        self.packets.len() as u64 ^ self.next ^ self.acked ^ self.bytes_in_flight as u64 ^ self.reorder
+    }
+
+    /// See [`Link::warm_far`](super::Link::warm_far).
+    #[inline]
+    pub(super) fn warm_far(&self) -> u64 {
+        self.packets.back().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size))
     }
 
     /// The number of the next packet.

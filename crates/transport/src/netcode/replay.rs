@@ -51,6 +51,12 @@ impl ReplayWindow {
         self.arrived[word(sequence)] |= bit(sequence);
     }
 
+    /// Looks at what the next packet will probably need.
+    #[inline]
+    pub(crate) fn warm(&self) -> u64 {
+        self.newest.map_or(0, |newest| self.arrived[word(newest + 1)])
+    }
+
     fn has(&self, sequence: u64) -> bool {
         self.arrived[word(sequence)] & bit(sequence) != 0
     }

@@ -168,6 +168,12 @@ impl Session {
         self.forgeries >= FORGERY_LIMIT
     }
 
+    /// See [`Connection::warm`](super::server).
+    #[inline]
+    pub(crate) fn warm(&self) -> u64 {
+        self.next ^ self.replay.warm() ^ self.end ^ self.seal.warm() ^ self.open.warm()
+    }
+
     /// The number of the next packet.
     pub(crate) fn next_number(&self) -> u64 {
         self.next

@@ -2,11 +2,14 @@
 
 use std::cmp::Reverse;
 
-use super::{GOODBYE_INTERVAL, Phase, Server, TIMERS_PER_PEER, Transmit, find, find_mut};
+use super::{GOODBYE_INTERVAL, Phase, Server, TIMERS_PER_PEER, Transmit, find, find_mut, warm};
 use crate::channel::Allowance;
 use crate::netcode::{self, Farewell, HEADROOM};
 use crate::turns::Turn;
 use crate::{ConnectionId, Mono, Now};
+
+/// How many links are looked at ahead of their turns.
+const WARMED: usize = 16;
 
 impl Server {
     pub(super) fn poll_any(&mut self, now: Now, buf: &mut [u8]) -> Option<(Transmit, Option<Turn>)> {
@@ -14,12 +17,10 @@ impl Server {
             return Some((Transmit { to, at: 0..len }, None));
         }
         while let Some(turn) = self.turns.next() {
-            // Once for each turn, however many packets it has.
-            if let Some(next) = self.turns.upcoming()
-                && self.warmed.replace(next) != Some(next)
-            {
-                let link = find(&self.peers, next).map_or(0, |peer| peer.link.warm());
-                std::hint::black_box(link ^ self.netcode.warm(next));
+            if self.warmed == 0 && !turn.bulk {
+                let coming = self.turns.coming().take(WARMED);
+                self.warmed = coming.len();
+                warm(&self.peers, &self.netcode, coming.map(|id| id.index));
             }
             let Some(transmit) = self.poll_link(now, turn, buf) else {
                 self.end_turn(now, turn);
@@ -45,6 +46,9 @@ impl Server {
     /// A link has nothing more that it may send in this turn.
     fn end_turn(&mut self, now: Now, turn: Turn) {
         self.turns.end(turn);
+        if !turn.bulk {
+            self.warmed = self.warmed.saturating_sub(1);
+        }
         let id = turn.connection;
         let Self { peers, turns, .. } = self;
         if let Some(peer) = find_mut(peers, id) {

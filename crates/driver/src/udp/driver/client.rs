@@ -41,8 +41,10 @@ impl<N: Network> Engine<N> {
         let Self { clients, simulator, deaf, .. } = self;
         for dialled in clients.iter_mut().filter(|_| !*deaf) {
             let Stage::Up { port, client } = &mut dialled.stage else { continue };
-            port.receive(now.mono, simulator.as_deref_mut(), budget, &mut |from, datagram, _| {
-                client.handle_datagram(now, from, datagram, sink);
+            port.receive(now.mono, simulator.as_deref_mut(), budget, &mut |arrival, _| {
+                if let Some((from, datagram)) = arrival.datagram() {
+                    client.handle_datagram(now, from, datagram, sink);
+                }
                 // A client has one peer, and no work for others.
                 true
             });

@@ -36,13 +36,13 @@ impl InboundRates {
 #[repr(C)]
 pub(super) struct Connection {
     pub(super) address: SocketAddr,
+    pub(super) key: AddressKey,
     pub(super) phase: Phase,
     packets: Bucket,
     bytes: Bucket,
     /// Forgeries in the tick of that number.
     forgeries: (u64, u32),
     pub(super) session: Session,
-    pub(super) key: AddressKey,
     /// Since when, and when last, the peer sent more than it may.
     over_rate: Option<(Mono, Mono)>,
     /// The entry of the timer queue that counts; others of this connection are leftovers.
@@ -120,6 +120,12 @@ impl Connection {
             timeout,
             identity,
         }
+    }
+
+    /// See [`Server::warm`](super::Server::warm).
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        u64::from(self.address.port()) ^ self.session.warm() ^ self.forgeries.0
     }
 
     pub(super) fn is_leaving(&self) -> bool {
