@@ -166,7 +166,8 @@ impl Server {
         sink: &mut dyn FnMut(Incoming<'_>),
     ) {
         if std::mem::take(&mut self.expects) {
-            warm(&self.peers, &self.netcode, self.netcode.expected());
+            let Self { peers, netcode, .. } = self;
+            warm(peers, netcode.expected(), |index| netcode.warm_to_open(index));
         }
         if let netcode::server::Received::Payload { connection, body } =
             self.netcode.handle_datagram(now, from, datagram)
@@ -452,11 +453,13 @@ impl std::fmt::Debug for Server {
 /// Looks at everything that packets of these connections will need. A server has more connections than fit in the
 /// processor's caches: what it has to wait for is fetched side by side for all of them, rather than one thing after another
 /// when each is needed.
-fn warm(peers: &[Option<Box<Peer>>], netcode: &netcode::Server, indices: impl Iterator<Item = u32> + Clone) {
+///
+/// `below` does the same for what the layer below has of one.
+fn warm(peers: &[Option<Box<Peer>>], indices: impl Iterator<Item = u32> + Clone, below: impl Fn(u32) -> u64) {
     let peers = indices.clone().filter_map(|index| peers.get(index as usize)?.as_deref());
     let near = peers.clone().fold(0, |sum, peer| sum ^ u64::from(peer.generation) ^ peer.link.warm());
     let far = peers.fold(0, |sum, peer| sum ^ peer.link.warm_far());
-    std::hint::black_box(indices.fold(near ^ far, |sum, index| sum ^ netcode.warm(index)));
+    std::hint::black_box(indices.fold(near ^ far, |sum, index| sum ^ below(index)));
 }
 
 #[inline]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::lane::Lane;
+use super::pacer::Pacer;
 use super::reassembly::Reassembly;
 use super::sent::Sent;
 use super::wire::{INITIAL_WINDOW, MAX_WINDOW};
@@ -53,7 +54,7 @@ impl LinkConfig {
     pub fn heap_cap(&self, limits: &Limits) -> usize {
         let lane = |(_, channel)| size_of::<Lane>() + Lane::heap_cap(self, limits, channel);
         let channels = self.channels.iter().map(lane).sum::<usize>();
-        channels + Reassembly::heap_cap(limits) + Sent::heap_cap()
+        channels + Reassembly::heap_cap(limits) + Sent::heap_cap() + size_of::<Pacer>()
     }
 
     /// The largest packet that is written: `mtu`, kept to its range.

@@ -9,12 +9,11 @@
 //! Departures: start-up also ends when the round-trip time rises (as HyStart++, RFC 9406, ends slow start), the pace
 //! stays 1 % below the estimate, and the probe for the smallest round-trip time keeps half the path filled (BBRv2).
 
-use std::time::Duration;
-
 use super::received::SPACING;
 use super::rtt::Rtt;
 use super::sent::{Settled, Snapshot};
 use crate::Mono;
+use crate::time::Span;
 
 /// The window before anything is known of the path; RFC 9002 §7.2.
 const INITIAL_WINDOW: u64 = 12_000;
@@ -47,10 +46,10 @@ const VISITS: usize = 4;
 
 /// The least queue in front of a link with ticks that counts as one; for how long what ticks find is of interest, which
 /// is longer than acks and ticks need to come into all phases; and how long a queue can stand that is being drained.
-const TICK_QUEUE: Duration = Duration::from_millis(3);
-const LAG_FOR: Duration = Duration::from_millis(200);
-const PATH_FOR: Duration = PROBE_RTT_EVERY;
-const STANDING_AT_MOST: Duration = Duration::from_secs(1);
+const TICK_QUEUE: Span = Span::from_millis(3);
+const LAG_FOR: Span = Span::from_millis(200);
+const PATH_FOR: Span = PROBE_RTT_EVERY;
+const STANDING_AT_MOST: Span = Span::from_secs(1);
 
 /// Rounds without growth, and packets in a row that tell of a queue, that end start-up.
 const FULL_ROUNDS: u32 = 3;
@@ -62,14 +61,14 @@ const MAX_LOSS: u64 = 25;
 /// The least round trip that the window bridges. Shorter ones are those of ends that both have a processor; whoever waits
 /// for one waits for about so long, and a window for less would let the path idle, the rate be seen to fall, and the next
 /// window be smaller still. What paces keeps the queue short, and one of this length is none ([`Congestion::queue_sign`]).
-const LEAST_ROUND_TRIP: Duration = Duration::from_millis(4);
+const LEAST_ROUND_TRIP: Span = Span::from_millis(4);
 
 /// For how many round trips the best delivery rate counts.
 const BANDWIDTH_ROUNDS: u64 = 10;
 
 /// How often the smallest round-trip time is looked for again, and for how long.
-const PROBE_RTT_EVERY: Duration = Duration::from_secs(10);
-const PROBE_RTT_FOR: Duration = Duration::from_millis(200);
+const PROBE_RTT_EVERY: Span = Span::from_secs(10);
+const PROBE_RTT_FOR: Span = Span::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -83,11 +82,11 @@ enum Mode {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     /// The round-trip time, if the ack left at once.
-    pub(super) latest: Option<Duration>,
+    pub(super) latest: Option<Span>,
     /// How much round trips differ.
-    pub(super) jitter: Duration,
+    pub(super) jitter: Span,
     /// How late the link is looked after, where that happens once per tick.
-    pub(super) tick: Option<Duration>,
+    pub(super) tick: Option<Span>,
     /// The share of packets that were lost lately.
     pub(super) loss_percent: u64,
     /// Bytes still on their way.
@@ -104,9 +103,9 @@ pub(super) struct Congestion {
     delivered_at: Mono,
     /// Departure of the newest packet that has been acknowledged.
     first_sent_at: Mono,
-    /// Until more bytes than this have arrived, a low rate tells nothing: the application had nothing to send.
-    app_limited_until: Option<u64>,
-    tick: Duration,
+    /// Until so many bytes have arrived, a low rate tells nothing: the application had nothing to send.
+    app_limited_below: u64,
+    tick: Span,
     mode: Mode,
     /// What the acks that are being processed have told.
     newest: Option<(Mono, Snapshot)>,
@@ -115,15 +114,15 @@ pub(super) struct Congestion {
     round: u64,
     round_ends: u64,
     /// The smallest round-trip time of this round and of the one before, and samples in this round.
-    round_rtt: Duration,
-    last_round_rtt: Duration,
+    round_rtt: Span,
+    last_round_rtt: Span,
     round_samples: u32,
     full_rounds: u32,
     full_bandwidth: u64,
     /// Bytes acknowledged in a row after round trips so long that a queue must be there.
     queued_bytes: u64,
-    noise: Duration,
-    min_rtt: Option<Duration>,
+    noise: Span,
+    min_rtt: Option<Span>,
     min_rtt_at: Mono,
     bandwidth: MaxFilter,
     /// Acks arrive in lumps where an end works in ticks; the window has to bridge them.
@@ -134,7 +133,7 @@ pub(super) struct Congestion {
     cycle: usize,
     cycle_at: Mono,
     /// How long the part of the cycle before this one took.
-    filled_for: Duration,
+    filled_for: Span,
     /// Where the link is looked after once per tick: the last visits at which something left, newest first.
     visits: [Visit; VISITS],
     /// How long packets lately took at least until a visit saw their ack, and how long they do without a queue.
@@ -160,22 +159,22 @@ impl Congestion {
             delivered: 0,
             delivered_at: now,
             first_sent_at: now,
-            app_limited_until: None,
+            app_limited_below: 0,
             bandwidth: MaxFilter::new(),
             round: 0,
             round_ends: 0,
-            round_rtt: Duration::MAX,
-            last_round_rtt: Duration::MAX,
+            round_rtt: Span::MAX,
+            last_round_rtt: Span::MAX,
             round_samples: 0,
             queued_bytes: 0,
             loss_percent: 0,
-            noise: Duration::ZERO,
-            tick: Duration::ZERO,
+            noise: Span::ZERO,
+            tick: Span::ZERO,
             full_bandwidth: 0,
             full_rounds: 0,
             cycle: 2,
             cycle_at: now,
-            filled_for: Duration::ZERO,
+            filled_for: Span::ZERO,
             min_rtt: None,
             min_rtt_at: now,
             aggregation: MaxFilter::new(),
@@ -219,7 +218,7 @@ impl Congestion {
 
     /// The application has nothing more to send for now, though more could.
     pub(super) fn on_app_limited(&mut self, in_flight: usize) {
-        self.app_limited_until = Some(self.delivered + in_flight as u64);
+        self.app_limited_below = self.delivered + in_flight as u64 + 1;
     }
 
     /// One packet of an ack whose newest packet arrived at the peer, in our time and but for the way back, at `at`.
@@ -241,23 +240,23 @@ impl Congestion {
         if new_round {
             self.round += 1;
             self.round_ends = self.delivered;
-            self.last_round_rtt = if self.round_samples > 0 { self.round_rtt } else { Duration::MAX };
-            self.round_rtt = Duration::MAX;
+            self.last_round_rtt = if self.round_samples > 0 { self.round_rtt } else { Span::MAX };
+            self.round_rtt = Span::MAX;
             self.round_samples = 0;
         }
         if let Some(latest) = seen.latest {
             self.round_rtt = self.round_rtt.min(latest);
             self.round_samples += 1;
             self.note_rtt(now, latest);
-            self.noise = seen.jitter.max(seen.tick.map_or(Duration::ZERO, |tick| tick + SPACING));
+            self.noise = seen.jitter.max(seen.tick.map_or(Span::ZERO, |tick| tick + SPACING));
             let queued = latest > self.min_rtt.unwrap_or(latest) + self.queue_sign();
             self.queued_bytes = if queued { self.queued_bytes + acked } else { 0 };
         }
         // Whether the last ack made it into this tick changes the time between two by what lies between acks.
-        let grain = if seen.tick.is_some() { SPACING / 2 } else { Duration::ZERO };
+        let grain = if seen.tick.is_some() { SPACING / 2 } else { Span::ZERO };
         let interval =
-            sent_at.since(snapshot.first_sent_at).max(self.delivered_at.since(snapshot.delivered_at) + grain);
-        if interval >= self.min_rtt.unwrap_or(Duration::MAX).min(Duration::from_millis(1)) && !interval.is_zero() {
+            sent_at.after(snapshot.first_sent_at).max(self.delivered_at.after(snapshot.delivered_at) + grain);
+        if interval >= self.min_rtt.unwrap_or(Span::MAX).min(Span::from_millis(1)) && !interval.is_zero() {
             let rate = per_second(self.delivered - snapshot.delivered, interval);
             if !snapshot.app_limited || rate >= self.bandwidth.get() {
                 self.bandwidth.update(self.round, rate);
@@ -276,8 +275,8 @@ impl Congestion {
         self.step(now, seen.in_flight as u64);
     }
 
-    fn note_rtt(&mut self, now: Mono, latest: Duration) {
-        let expired = now.since(self.min_rtt_at) > PROBE_RTT_EVERY;
+    fn note_rtt(&mut self, now: Mono, latest: Span) {
+        let expired = now.after(self.min_rtt_at) > PROBE_RTT_EVERY;
         if self.min_rtt.is_none_or(|min| latest <= min) || expired {
             // A minimum that has become too old is looked for again before it is believed to have risen.
             if expired && self.min_rtt.is_some_and(|min| latest > min) && self.mode == Mode::Cruise {
@@ -290,7 +289,7 @@ impl Congestion {
 
     /// How much more than expected has been acknowledged at once.
     fn note_aggregation(&mut self, now: Mono, acked: u64) {
-        let expected = bytes_in(self.bandwidth.get(), now.since(self.epoch_at));
+        let expected = bytes_in(self.bandwidth.get(), now.after(self.epoch_at));
         if self.epoch_acked <= expected {
             self.epoch_at = now;
             self.epoch_acked = 0;
@@ -299,7 +298,7 @@ impl Congestion {
             return;
         }
         self.epoch_acked += acked;
-        let extra = (self.epoch_acked - expected).min(bytes_in(self.bandwidth.get(), Duration::from_millis(100)));
+        let extra = (self.epoch_acked - expected).min(bytes_in(self.bandwidth.get(), Span::from_millis(100)));
         self.aggregation.update(self.round, extra);
     }
 
@@ -318,10 +317,8 @@ impl Congestion {
 
     /// How much longer than the smallest a round trip must be to tell of a queue; RFC 9406 §4.2, and more where round
     /// trips differ anyway.
-    fn queue_sign(&self) -> Duration {
-        (self.min_rtt.unwrap_or_default() / 8)
-            .clamp(Duration::from_millis(4), Duration::from_millis(16))
-            .max(self.noise)
+    fn queue_sign(&self) -> Span {
+        (self.min_rtt.unwrap_or_default() / 8).clamp(Span::from_millis(4), Span::from_millis(16)).max(self.noise)
     }
 
     /// Whether even the shortest round trip of the last rounds tells of a queue: one that does not go away by itself.
@@ -330,7 +327,7 @@ impl Congestion {
             return self.stands_since.is_some();
         }
         let shortest = self.round_rtt.min(self.last_round_rtt);
-        shortest != Duration::MAX && shortest > self.min_rtt.unwrap_or(shortest) + self.queue_sign()
+        shortest != Span::MAX && shortest > self.min_rtt.unwrap_or(shortest) + self.queue_sign()
     }
 
     /// Where acks are only looked at once per tick, round trips cannot tell of a queue shorter than a tick. What a tick
@@ -359,8 +356,8 @@ impl Congestion {
         for visit in &self.visits {
             sent += visit.after - visit.before;
             let ago = now
-                .since(visit.at)
-                .saturating_sub(Duration::from_nanos(sent.saturating_sub(in_flight) * 1_000_000_000 / rate));
+                .after(visit.at)
+                .saturating_sub(Span::from_nanos(sent.saturating_sub(in_flight) * 1_000_000_000 / rate));
             if sent >= in_flight {
                 least = least.or(Some(ago));
             }
@@ -378,7 +375,7 @@ impl Congestion {
             return;
         }
         let since = *self.stands_since.get_or_insert(now);
-        if now.since(since) > STANDING_AT_MOST {
+        if now.after(since) > STANDING_AT_MOST {
             // No queue lasts so long: the path has become longer.
             self.path = MinFilter::new(PATH_FOR);
             self.path.update(now, lag);
@@ -387,11 +384,11 @@ impl Congestion {
     }
 
     fn is_app_limited(&self) -> bool {
-        self.app_limited_until.is_some_and(|until| until >= self.delivered)
+        self.delivered < self.app_limited_below
     }
 
     fn step(&mut self, now: Mono, in_flight: u64) {
-        let min_rtt = self.min_rtt.unwrap_or(Duration::ZERO);
+        let min_rtt = self.min_rtt.unwrap_or(Span::ZERO);
         match self.mode {
             Mode::Startup => {}
             Mode::Drain => {
@@ -400,7 +397,7 @@ impl Congestion {
                 }
             }
             Mode::Cruise => {
-                let past = now.since(self.cycle_at);
+                let past = now.after(self.cycle_at);
                 let over = match self.cycle_gain() {
                     100 => past >= min_rtt,
                     // Filling takes longer where much is lost.
@@ -441,7 +438,7 @@ impl Congestion {
 
     /// What the path holds without queueing, times `gain` percent.
     fn bdp(&self, gain: u64) -> u64 {
-        let min_rtt = self.min_rtt.unwrap_or(Duration::ZERO);
+        let min_rtt = self.min_rtt.unwrap_or(Span::ZERO);
         bytes_in(self.bandwidth.get() * gain / 100, min_rtt)
     }
 
@@ -470,7 +467,7 @@ impl Congestion {
     /// At how many bytes per second to send; `None` before anything is known. `in_ticks` says that the link is only
     /// looked after now and then.
     pub(super) fn rate(&self, rtt: &Rtt, in_ticks: bool) -> Option<u64> {
-        let smoothed = rtt.smoothed()?.max(Duration::from_millis(1));
+        let smoothed = rtt.smoothed()?.max(Span::from_millis(1));
         let gain = match self.mode {
             Mode::Startup => STARTUP_GAIN,
             Mode::Drain => DRAIN_GAIN,
@@ -538,28 +535,23 @@ impl MaxFilter {
 /// The smallest value of about the last while.
 #[derive(Debug)]
 struct MinFilter {
-    half: Duration,
+    half: Span,
     since: Mono,
-    current: Option<Duration>,
-    previous: Option<Duration>,
+    current: Option<Span>,
+    previous: Option<Span>,
 }
 
 impl MinFilter {
-    const fn new(span: Duration) -> Self {
-        Self {
-            half: Duration::from_nanos(span.as_nanos() as u64 / 2),
-            since: Mono::ZERO,
-            current: None,
-            previous: None,
-        }
+    const fn new(span: Span) -> Self {
+        Self { half: Span::from_nanos(span.as_nanos() / 2), since: Mono::ZERO, current: None, previous: None }
     }
 
-    fn get(&self) -> Option<Duration> {
+    fn get(&self) -> Option<Span> {
         self.current.into_iter().chain(self.previous).min()
     }
 
-    fn update(&mut self, now: Mono, value: Duration) {
-        if now.since(self.since) > self.half {
+    fn update(&mut self, now: Mono, value: Span) {
+        if now.after(self.since) > self.half {
             self.previous = self.current.take();
             self.since = now;
         }
@@ -570,19 +562,15 @@ impl MinFilter {
 /// At most 10 GB/s, so that the products below fit in 64 bits: divisions of 128 bits would be most of the cost of an ack.
 const MAX_RATE: u64 = 10_000_000_000;
 
-fn per_second(bytes: u64, time: Duration) -> u64 {
+fn per_second(bytes: u64, time: Span) -> u64 {
     // 16 GiB are never on their way.
-    let rate = bytes.min(1 << 34) * 1_000_000_000 / nanos(time).max(1);
+    let rate = bytes.min(1 << 34) * 1_000_000_000 / time.as_nanos().max(1);
     rate.min(MAX_RATE)
 }
 
-fn bytes_in(rate: u64, time: Duration) -> u64 {
+fn bytes_in(rate: u64, time: Span) -> u64 {
     // Whole microseconds, at most 100 s.
-    rate.min(MAX_RATE) * (nanos(time) / 1000).min(100_000_000) / 1_000_000
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    rate.min(MAX_RATE) * (time.as_nanos() / 1000).min(100_000_000) / 1_000_000
 }
 
 #[cfg(test)]
@@ -599,7 +587,7 @@ mod tests {
 
     /// Sends through a link of `rate` bytes per second and `delay` each way for `seconds`, losing every `lose`th
     /// packet. Returns the controller and the longest queue in packets after the first three seconds.
-    fn run(rate: u64, delay: Duration, seconds: u64, lose: u64) -> (Congestion, u64) {
+    fn run(rate: u64, delay: Span, seconds: u64, lose: u64) -> (Congestion, u64) {
         let mut congestion = Congestion::new(at(0), PACKET);
         let mut rtt = Rtt::new();
         let (mut in_flight, mut sent, mut worst) = (0usize, 0u64, 0);
@@ -614,19 +602,19 @@ mod tests {
                     continue;
                 }
                 congestion.on_acked(now, &packet);
-                let latest = now.since(packet.sent_at);
-                rtt.sample(now, latest, Duration::ZERO);
+                let latest = now.after(packet.sent_at);
+                rtt.sample(now, latest, Span::ZERO);
                 let loss_percent = 100u64.checked_div(lose).unwrap_or(0);
-                let seen = Seen { latest: Some(latest), jitter: Duration::ZERO, tick: None, loss_percent, in_flight };
+                let seen = Seen { latest: Some(latest), jitter: Span::ZERO, tick: None, loss_percent, in_flight };
                 congestion.on_ack_end(now, &seen);
             }
             while next_send <= now && in_flight + PACKET <= congestion.window() {
                 let snapshot = congestion.on_sent(now, in_flight);
                 sent += 1;
                 let lost = lose > 0 && sent % lose == 0;
-                free_at = free_at.max(now) + Duration::from_nanos(PACKET as u64 * 1_000_000_000 / rate);
+                free_at = free_at.max(now) + Span::from_nanos(PACKET as u64 * 1_000_000_000 / rate);
                 if step > 30_000 {
-                    worst = worst.max(bytes_in(rate, free_at.since(now)) / PACKET as u64);
+                    worst = worst.max(bytes_in(rate, free_at.after(now)) / PACKET as u64);
                 }
                 flying.push_back((
                     free_at + delay * 2,
@@ -635,7 +623,7 @@ mod tests {
                 ));
                 in_flight += PACKET;
                 let pace = congestion.rate(&rtt, false).unwrap_or(MAX_RATE);
-                next_send = next_send.max(now) + Duration::from_nanos(PACKET as u64 * 1_000_000_000 / pace);
+                next_send = next_send.max(now) + Span::from_nanos(PACKET as u64 * 1_000_000_000 / pace);
             }
         }
         (congestion, worst)
@@ -644,7 +632,7 @@ mod tests {
     #[test]
     fn the_rate_of_the_path_is_found_and_its_queue_kept_short() {
         for (rate, delay) in [(1_250_000, 25), (125_000, 50), (12_500_000, 10), (1_250_000, 100)] {
-            let (congestion, worst) = run(rate, Duration::from_millis(delay), 10, 0);
+            let (congestion, worst) = run(rate, Span::from_millis(delay), 10, 0);
             let found = congestion.bandwidth();
             assert!((rate * 9 / 10..rate * 11 / 10).contains(&found), "{rate}: {found}");
             let bdp = rate * 2 * delay / 1000 / PACKET as u64;
@@ -655,7 +643,7 @@ mod tests {
     #[test]
     fn random_loss_does_not_make_it_give_way() {
         for lose in [100, 20, 5] {
-            let (congestion, _) = run(1_250_000, Duration::from_millis(25), 10, lose);
+            let (congestion, _) = run(1_250_000, Span::from_millis(25), 10, lose);
             let found = congestion.bandwidth();
             assert!(found >= 1_250_000 * 8 / 10, "every {lose}th lost: {found}");
         }
@@ -663,20 +651,20 @@ mod tests {
 
     #[test]
     fn an_application_with_little_to_send_does_not_look_like_a_slow_path() {
-        let (mut congestion, _) = run(1_250_000, Duration::from_millis(25), 5, 0);
+        let (mut congestion, _) = run(1_250_000, Span::from_millis(25), 5, 0);
         let before = congestion.bandwidth();
         let mut now = at(6_000_000);
         for _ in 0..500 {
-            now = now + Duration::from_millis(33);
+            now = now + Span::from_millis(33);
             congestion.on_app_limited(0);
             let snapshot = congestion.on_sent(now, 0);
-            now = now + Duration::from_millis(50);
+            now = now + Span::from_millis(50);
             congestion.on_acked(
                 now,
                 &Settled { sent_at: at(now.as_nanos() / 1000 - 50_000), size: 500, snapshot, sizing: false },
             );
-            let latest = Some(Duration::from_millis(50));
-            let seen = Seen { latest, jitter: Duration::ZERO, tick: None, loss_percent: 0, in_flight: 0 };
+            let latest = Some(Span::from_millis(50));
+            let seen = Seen { latest, jitter: Span::ZERO, tick: None, loss_percent: 0, in_flight: 0 };
             congestion.on_ack_end(now, &seen);
         }
         assert_eq!(congestion.bandwidth(), before);
@@ -686,7 +674,7 @@ mod tests {
     fn the_window_never_closes() {
         let congestion = Congestion::new(at(0), PACKET);
         assert_eq!(congestion.window(), INITIAL_WINDOW as usize);
-        let (congestion, _) = run(3_000, Duration::from_millis(1), 20, 0);
+        let (congestion, _) = run(3_000, Span::from_millis(1), 20, 0);
         assert!(congestion.window() >= MIN_PACKETS as usize * PACKET);
         assert!(congestion.rate(&Rtt::new(), false).is_none());
     }

@@ -10,9 +10,15 @@ use crate::Limits;
 
 /// One channel of one link.
 #[derive(Debug)]
+// What is small lies side by side with what of `kind` is looked at most; see `State`.
+#[repr(C)]
 pub(super) struct Lane {
     pub(super) id: ChannelId,
     pub(super) priority: u8,
+    /// Unreliable messages may need several packets.
+    fragmented: bool,
+    /// It is noted that the peer should hear how much it may send.
+    tells_window: bool,
     weight: u64,
     /// Bytes that have left, divided by the weight: among equals the one that has had least is next.
     served: u64,
@@ -64,6 +70,8 @@ impl Lane {
         Self {
             id,
             priority: channel.priority,
+            fragmented: channel.fragmented && !channel.kind.is_reliable(),
+            tells_window: false,
             weight: u64::from(channel.weight.max(1)),
             served: 0,
             max_message: channel.max_message(config.side),
@@ -120,6 +128,24 @@ impl Lane {
 
     pub(super) const fn is_reliable(&self) -> bool {
         !matches!(self.kind, LaneKind::Unreliable { .. })
+    }
+
+    /// Whether unreliable messages may need several packets.
+    pub(super) const fn is_fragmented(&self) -> bool {
+        self.fragmented
+    }
+
+    /// Notes whether the peer should hear how much it may send: 1 if that is new, -1 if no longer.
+    pub(super) fn note_window(&mut self) -> i16 {
+        let LaneKind::Ordered { receive, .. } = &self.kind else { return 0 };
+        let (now, before) = (receive.wants_window(), self.tells_window);
+        self.tells_window = now;
+        i16::from(now) - i16::from(before)
+    }
+
+    /// Whether [`note_window`](Self::note_window) has noted that.
+    pub(super) const fn tells_window(&self) -> bool {
+        self.tells_window
     }
 
     pub(super) fn send_buffer(&mut self) -> Option<&mut SendBuffer> {

@@ -19,13 +19,14 @@ use super::row::LEAST_SHARED;
 use super::sent::Sent;
 use super::{Backlog, ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt, SendError};
 use crate::mutants::{audit, mutant, take_work};
+use crate::time::Span;
 use crate::{Limits, Mono, Random, SharedBytes};
 
 /// How long a link is quiet before it gives the memory of its queues back.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
 
 /// No probe for lost packets waits longer, unless the round trip itself does.
-const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_PROBE_TIMEOUT: Span = Span::from_secs(1);
 
 /// How often the wait for an ack is doubled at most: a dead path costs two packets per wait, and the idle timeout ends
 /// it soon.
@@ -241,12 +242,17 @@ impl Link {
         sooner(due, sooner(slow, trim))
     }
 
+    /// How long to wait for an ack before asking for one.
+    fn probe_timeout(&self) -> Span {
+        self.state.rtt.probe_timeout(self.config.max_ack_delay.into())
+    }
+
     /// When the search for a larger packet size goes on.
     fn sizing_due(&self) -> Option<Mono> {
         if !self.closing.is_open() || self.state.path.is_settled() {
             return None;
         }
-        self.state.path.due(self.state.rtt.probe_timeout(self.config.max_ack_delay))
+        self.state.path.due(self.probe_timeout())
     }
 
     /// When the ack of something that holds others up will have been waited for too long.
@@ -254,7 +260,7 @@ impl Link {
         let waiting = self.sent.reliable_in_flight() > 0 || self.sent.in_flight() > 0 && self.state.reliable_waits();
         let waiting = waiting && !mutant(6);
         waiting.then(|| {
-            let base = self.state.rtt.probe_timeout(self.config.max_ack_delay);
+            let base = self.probe_timeout();
             let backed_off = base * (1 << self.timeouts.min(MAX_DOUBLINGS));
             self.probe_from + backed_off.min(MAX_PROBE_TIMEOUT.max(base))
         })
@@ -278,7 +284,7 @@ impl Link {
         if self.state.path.is_expired(now) {
             self.sent.lose_sizing(&mut self.state);
         }
-        let timeout = self.state.rtt.probe_timeout(self.config.max_ack_delay);
+        let timeout = self.probe_timeout();
         self.state.path.check(now, timeout);
         self.state.reassembly.expire(now);
         let slow = self.state.reliable_charged > 0 && self.state.progress_at + self.limits.slow_consumer <= now;
@@ -300,9 +306,8 @@ impl Link {
     }
 
     fn detect_losses(&mut self, now: Mono) {
-        let rtt = &self.state.rtt;
-        let loss_delay = rtt.loss_delay();
-        let keep = loss_delay + rtt.probe_timeout(self.config.max_ack_delay) * 2;
+        let loss_delay = self.state.rtt.loss_delay();
+        let keep = loss_delay + self.probe_timeout() * 2;
         self.sent.detect(now, loss_delay, keep, &mut self.state);
     }
 
@@ -354,7 +359,7 @@ impl Link {
             ^ u64::from(state.has_work())
             ^ state.traffic.packets_sent
             ^ u64::from(state.pacer.is_open())
-            ^ state.rtt.smoothed().map_or(0, |smoothed| smoothed.as_secs())
+            ^ state.rtt.smoothed().map_or(0, |smoothed| smoothed.as_nanos())
             ^ state.path.size() as u64
             ^ state.events.len() as u64
             ^ u64::from(self.closing.is_open())
@@ -371,9 +376,9 @@ impl Link {
     pub fn stats(&self) -> LinkStats {
         let state = &self.state;
         let mut stats = LinkStats {
-            rtt: state.rtt.smoothed(),
-            min_rtt: state.rtt.min(),
-            jitter: state.rtt.deviation(),
+            rtt: state.rtt.smoothed().map(Duration::from),
+            min_rtt: state.rtt.min().map(Duration::from),
+            jitter: state.rtt.deviation().map(Duration::from),
             loss: state.loss.share(),
             packets_sent: state.traffic.packets_sent,
             packets_received: state.traffic.packets_received,

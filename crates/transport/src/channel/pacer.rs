@@ -1,8 +1,7 @@
 //! Spreads packets over time, so that a burst does not overflow a small queue on the way.
 
-use std::time::Duration;
-
 use crate::Mono;
+use crate::time::Span;
 
 /// A token bucket of bytes. It holds what the rate gives while nobody looked, so that a caller that comes once per tick
 /// still gets the whole rate, and one that comes at every deadline sends evenly.
@@ -17,27 +16,27 @@ pub(crate) struct Pacer {
     /// Whether something has waited since the last visit.
     waited: bool,
     /// How late visits were lately that something waited for.
-    late: Duration,
+    late: Span,
 }
 
 /// Tokens per byte: bytes per second times nanoseconds are tokens.
 const UNIT: i64 = 1_000_000_000;
 
 /// A visit that is later gives no more tokens than this: about the longest frame of a game.
-const MAX_LATE: Duration = Duration::from_millis(50);
+const MAX_LATE: Span = Span::from_millis(50);
 
 /// Visits this late come in ticks.
-const TICK: Duration = Duration::from_millis(4);
+const TICK: Span = Span::from_millis(4);
 
 /// For how long being late counts.
-const MEMORY: Duration = Duration::from_millis(200);
+const MEMORY: Span = Span::from_millis(200);
 
 /// How far traffic that is not held back may put the rest into debt, as time at the present rate.
-const MAX_DEBT: Duration = Duration::from_millis(250);
+const MAX_DEBT: Span = Span::from_millis(250);
 
 impl Pacer {
     pub(crate) const fn new(now: Mono) -> Self {
-        Self { tokens: 0, floor: 0, updated_at: now, rate: 0, waited: false, late: Duration::ZERO }
+        Self { tokens: 0, floor: 0, updated_at: now, rate: 0, waited: false, late: Span::ZERO }
     }
 
     /// One of which `burst` bytes may leave at once from the start.
@@ -52,19 +51,18 @@ impl Pacer {
 
     /// Lets time pass at `rate` bytes per second. `burst` bytes may leave at once after any pause.
     pub(crate) fn update(&mut self, now: Mono, rate: u64, burst: u32) {
-        let pause = now.since(self.updated_at);
+        let pause = now.after(self.updated_at);
         if pause.is_zero() {
             return;
         }
-        let late = if self.waited { now.since(self.opens_at(self.rate)) } else { Duration::ZERO };
+        let late = if self.waited { now.after(self.opens_at(self.rate)) } else { Span::ZERO };
         self.waited = false;
         self.updated_at = now;
         self.rate = rate;
         if !self.late.is_zero() {
             // A lateness is below 2^26 ns and the memory below 2^28.
-            let forgotten =
-                self.late.as_nanos() as u64 * pause.min(MEMORY).as_nanos() as u64 / MEMORY.as_nanos() as u64;
-            self.late -= Duration::from_nanos(forgotten);
+            let forgotten = self.late.as_nanos() * pause.min(MEMORY).as_nanos() / MEMORY.as_nanos();
+            self.late = self.late - Span::from_nanos(forgotten);
         }
         self.late = self.late.max(late.min(MAX_LATE));
         let burst = i64::from(burst) * UNIT;
@@ -74,7 +72,7 @@ impl Pacer {
     }
 
     /// How late visits were lately, if so late that what leaves at one is a burst.
-    pub(crate) fn tick(&self) -> Option<Duration> {
+    pub(crate) fn tick(&self) -> Option<Span> {
         (self.late >= TICK).then_some(self.late)
     }
 
@@ -95,12 +93,12 @@ impl Pacer {
     /// When the next packet may leave at `rate`.
     pub(crate) fn opens_at(&self, rate: u64) -> Mono {
         let missing = u64::try_from(self.tokens.saturating_neg().saturating_add(1)).unwrap_or(0);
-        self.updated_at + Duration::from_nanos(missing.div_ceil(rate.max(1)))
+        self.updated_at + Span::from_nanos(missing.div_ceil(rate.max(1)))
     }
 }
 
-fn tokens_in(rate: u64, time: Duration) -> i64 {
-    i64::try_from(u128::from(rate) * time.as_nanos()).unwrap_or(i64::MAX / 2)
+fn tokens_in(rate: u64, time: Span) -> i64 {
+    i64::try_from(u128::from(rate) * u128::from(time.as_nanos())).unwrap_or(i64::MAX / 2)
 }
 
 #[cfg(test)]
@@ -108,11 +106,11 @@ mod tests {
     use super::*;
 
     /// Bytes that leave in one second where the pacer is visited every `step`.
-    fn sent_per_second(rate: u64, step: Duration) -> u64 {
+    fn sent_per_second(rate: u64, step: Span) -> u64 {
         let mut pacer = Pacer::new(Mono::ZERO);
         let mut now = Mono::ZERO;
         let mut sent = 0;
-        while now < Mono::ZERO + Duration::from_secs(1) {
+        while now < Mono::ZERO + Span::from_secs(1) {
             now = now + step;
             pacer.update(now, rate, 2400);
             while pacer.is_open() {
@@ -126,9 +124,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_kept_whether_visits_are_rare_or_frequent() {
-        for step in
-            [Duration::from_nanos(300), Duration::from_micros(100), Duration::from_millis(4), Duration::from_millis(33)]
-        {
+        for step in [Span::from_nanos(300), Span::from_micros(100), Span::from_millis(4), Span::from_millis(33)] {
             let sent = sent_per_second(1_250_000, step);
             assert!((1_200_000..=1_300_000).contains(&sent), "{step:?}: {sent}");
         }
@@ -137,7 +133,7 @@ mod tests {
     #[test]
     fn a_long_pause_does_not_become_a_long_burst() {
         let mut pacer = Pacer::new(Mono::ZERO);
-        pacer.update(Mono::ZERO + Duration::from_secs(60), 1_000_000, 2400);
+        pacer.update(Mono::ZERO + Span::from_secs(60), 1_000_000, 2400);
         assert!(pacer.tokens <= 53_000 * UNIT);
     }
 
@@ -146,7 +142,7 @@ mod tests {
         let mut pacer = Pacer::new(Mono::ZERO);
         let mut now = Mono::from_nanos(1);
         let mut sent = 0;
-        while now < Mono::ZERO + Duration::from_secs(100) {
+        while now < Mono::ZERO + Span::from_secs(100) {
             now = pacer.opens_at(3_000).max(now);
             pacer.update(now, 3_000, 4_800);
             assert!(pacer.is_open());
@@ -165,7 +161,7 @@ mod tests {
         let at = pacer.opens_at(1_000_000);
         pacer.update(at, 1_000_000, 100);
         assert!(pacer.is_open());
-        assert!(at.since(start) > Duration::from_micros(1_000), "{at:?}");
-        assert!(at.since(start) < Duration::from_micros(1_300), "{at:?}");
+        assert!(at.after(start) > Span::from_micros(1_000), "{at:?}");
+        assert!(at.after(start) < Span::from_micros(1_300), "{at:?}");
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! Opt-in: where [`LinkConfig::max_mtu`](super::LinkConfig::max_mtu) is not above the floor, nothing here ever happens.
 
-use std::time::Duration;
-
 use crate::Mono;
 use crate::netcode::{IP_HEADERS, LARGEST_BODY, datagram_of};
+use crate::time::Span;
 
 /// The sizes that are tried, in bytes of packets: what fits an MTU of 1280 (the least that IPv6 allows), 1420 (WireGuard),
 /// 1492 (PPPoE) and 1500 (Ethernet), sealed and over IPv6.
@@ -22,17 +21,17 @@ const fn fitting(mtu: usize) -> u16 {
 const MAX_FAILURES: u8 = 3;
 
 /// After that long a larger size is tried again; `PMTU_RAISE_TIMER` of RFC 8899 §5.1.1.
-const RAISE: Duration = Duration::from_secs(600);
+const RAISE: Span = Span::from_secs(600);
 
 /// A probe that a cap holds back is tried again after this.
-const POSTPONED: Duration = Duration::from_millis(100);
+const POSTPONED: Span = Span::from_millis(100);
 
 /// So many packets above the floor have to go without an ack before the path counts as a black hole: at 20 % of random
 /// loss that happens to one run of four in 600.
 const UNHEARD: u32 = 4;
 
 /// And for at least this long, or three probe timeouts: an outage of that length costs a few percent of headers.
-const UNHEARD_FOR: Duration = Duration::from_secs(1);
+const UNHEARD_FOR: Span = Span::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct PathMtu {
@@ -102,7 +101,7 @@ impl PathMtu {
     }
 
     /// When something has to be done at the latest; `None` if never.
-    pub(super) fn due(&self, timeout: Duration) -> Option<Mono> {
+    pub(super) fn due(&self, timeout: Span) -> Option<Mono> {
         let probe = self.expires.or(self.next);
         [probe, self.blind_at(timeout)].into_iter().flatten().min()
     }
@@ -118,7 +117,7 @@ impl PathMtu {
         self.next = Some(now + RAISE);
     }
 
-    pub(super) fn on_probe_sent(&mut self, now: Mono, timeout: Duration) {
+    pub(super) fn on_probe_sent(&mut self, now: Mono, timeout: Span) {
         self.probes += 1;
         self.next = None;
         self.expires = Some(now + timeout * 2);
@@ -170,12 +169,12 @@ impl PathMtu {
         }
     }
 
-    fn blind_at(&self, timeout: Duration) -> Option<Mono> {
+    fn blind_at(&self, timeout: Span) -> Option<Mono> {
         (self.unheard >= UNHEARD).then(|| self.unheard_since + UNHEARD_FOR.max(timeout * 3))
     }
 
     /// Goes back to the floor where nothing larger arrives any more.
-    pub(super) fn check(&mut self, now: Mono, timeout: Duration) {
+    pub(super) fn check(&mut self, now: Mono, timeout: Span) {
         if self.blind_at(timeout).is_some_and(|at| at <= now) {
             self.black_holes += 1;
             self.size = self.floor;
@@ -190,7 +189,7 @@ impl PathMtu {
 mod tests {
     use super::*;
 
-    const TIMEOUT: Duration = Duration::from_millis(100);
+    const TIMEOUT: Span = Span::from_millis(100);
 
     /// The size found where the path drops what is over `path`, and the probes that it took.
     fn search(mtu: &mut PathMtu, path: usize, now: Mono) -> (usize, u64) {

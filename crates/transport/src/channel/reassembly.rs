@@ -14,12 +14,14 @@ const ENTRY: usize = 1024;
 
 /// The incomplete unreliable messages of one link, all channels together.
 #[derive(Debug)]
+// What every packet looks at comes first; see `State`.
+#[repr(C)]
 pub(super) struct Reassembly {
+    /// Oldest first.
+    entries: Vec<Entry>,
     max_messages: usize,
     max_bytes: usize,
     timeout: Duration,
-    /// Oldest first.
-    entries: Vec<Entry>,
     bytes: usize,
     /// Emptied partials, for their memory, as long as that is within the cap together with what is in use.
     spare: Vec<Partial>,

@@ -1,12 +1,11 @@
 //! Which packets have arrived, and when the peer is to hear of it.
 
-use std::time::Duration;
-
 use super::codec::{Writer, varint_len};
 use super::number::{earlier, is_before, later};
 use super::wire::{DELAY_UNIT, HAS_ACK, MAX_ACK_RANGES, MIN_ACK};
 use crate::Mono;
 use crate::mutants::mutant;
+use crate::time::Span;
 
 /// How far below the newest packet another may still arrive.
 pub(super) const WINDOW: u64 = 1024;
@@ -17,17 +16,20 @@ const PROMPT: u32 = 2;
 
 /// The least time between two acks that leave on their own: bulk data must not make its receiver send more packets than
 /// a server takes from a client (240 a second; `security.md` §4).
-pub(super) const SPACING: Duration = Duration::from_millis(8);
+pub(super) const SPACING: Span = Span::from_millis(8);
 
 /// How many acks that the peer waits for may leave sooner, after a while with few. On a path of one millisecond each that
 /// kept its space would cost several round trips; a short transfer is over after so many, and a long one has a window by
 /// then that needs no more.
-const URGENT: u32 = 16;
+const URGENT: u64 = 16;
 
-/// What has arrived.
+/// What has arrived. In this order in memory: what comes last is looked at for every packet, as is what follows in
+/// [`State`](super::link).
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Received {
+    /// What of the last [`WINDOW`] numbers has arrived.
+    bits: Bits,
     /// The number after the newest one.
     next: u64,
     /// When the newest arrived.
@@ -44,10 +46,6 @@ pub(super) struct Received {
     urgent: bool,
     /// Packets that ask for an ack and have arrived since the last one left.
     asking: u32,
-    /// Which of the last [`WINDOW`] numbers have arrived; number n at bit n mod WINDOW.
-    seen: Bits,
-    /// Which of them have been taken in and may be acknowledged.
-    taken: Bits,
 }
 
 impl Received {
@@ -55,8 +53,7 @@ impl Received {
         Self {
             next: first,
             newest_at: Mono::ZERO,
-            seen: Bits([0; WORDS]),
-            taken: Bits([0; WORDS]),
+            bits: Bits([Word { seen: 0, taken: 0 }; WORDS]),
             reported: first,
             asking: 0,
             due: None,
@@ -69,7 +66,7 @@ impl Received {
     /// See [`Link::warm`](super::Link::warm).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
-        let known = self.seen.has(self.next) ^ self.taken.has(self.next);
+        let known = self.bits.has_seen(self.next);
         u64::from(self.asking) ^ self.next ^ u64::from(known)
     }
 
@@ -83,7 +80,7 @@ impl Received {
         if !is_before(number, self.next) || mutant(20) {
             return false;
         }
-        self.next.wrapping_sub(number) > WINDOW || self.seen.has(number)
+        self.next.wrapping_sub(number) > WINDOW || self.bits.has_seen(number)
     }
 
     /// The packet that will be noted next holds a probe: its sender waits for the ack.
@@ -93,28 +90,26 @@ impl Received {
 
     /// Notes a packet that is no duplicate. `taken` says that all of it has been processed; `asks` that it wants an
     /// ack.
-    pub(super) fn record(&mut self, now: Mono, number: u64, taken: bool, asks: bool, max_ack_delay: Duration) {
+    pub(super) fn record(&mut self, now: Mono, number: u64, taken: bool, asks: bool, max_ack_delay: Span) {
         let (gap, urgent) = (number != self.next, std::mem::take(&mut self.urgent));
         if !is_before(number, self.next) {
             let skipped = number.wrapping_sub(self.next).saturating_add(1).min(WINDOW);
             for back in 0..skipped {
-                self.seen.clear(number.wrapping_sub(back));
-                self.taken.clear(number.wrapping_sub(back));
+                self.bits.clear(number.wrapping_sub(back));
             }
             self.next = number.wrapping_add(1);
             self.newest_at = now;
         }
-        self.seen.set(number);
+        self.bits.set(number, taken);
         if !taken {
             return;
         }
-        self.taken.set(number);
         self.reported = earlier(self.reported, number);
         if asks {
             self.asking = self.asking.saturating_add(1);
             // A gap may be a loss, which the peer wants to know of at once.
-            let delay = if gap || urgent || self.asking >= PROMPT { Duration::ZERO } else { max_ack_delay };
-            let space = self.spaced.since(now).saturating_sub(SPACING * URGENT);
+            let delay = if gap || urgent || self.asking >= PROMPT { Span::ZERO } else { max_ack_delay };
+            let space = self.spaced.after(now).saturating_sub(SPACING * URGENT);
             let not_before = if urgent { self.not_before.min(now + space) } else { self.not_before };
             let due = (now + delay).max(not_before);
             self.due = Some(self.due.map_or(due, |at| at.min(due)));
@@ -146,7 +141,7 @@ impl Received {
         let bottom = later(self.reported, window_start);
         let mut at = self.next;
         // The newest packets may be among those that were not taken.
-        at = at.wrapping_sub(self.taken.run_below(at, false, at.wrapping_sub(bottom)));
+        at = at.wrapping_sub(self.bits.run_below(at, false, at.wrapping_sub(bottom)));
         if at == bottom {
             // What asked has fallen out of the window or is known already.
             self.asking = 0;
@@ -157,7 +152,7 @@ impl Received {
         let start = writer.len();
         writer.mark_first(HAS_ACK);
         writer.uint(largest, 3);
-        let delay = now.since(self.newest_at).as_nanos() as u64 / DELAY_UNIT;
+        let delay = now.after(self.newest_at).as_nanos() / DELAY_UNIT;
         writer.varint(delay.min(1 << 20) as u32);
         let more_at = writer.len();
         writer.u8(0);
@@ -165,7 +160,7 @@ impl Received {
         let mut complete = true;
         let mut gap = None;
         loop {
-            let run = self.taken.run_below(at, true, at.wrapping_sub(bottom));
+            let run = self.bits.run_below(at, true, at.wrapping_sub(bottom));
             let size = gap.map_or(0, |gap: u64| varint_len(gap as u32 - 1)) + varint_len(run as u32 - 1);
             if let Some(gap) = gap {
                 if more + 1 == MAX_ACK_RANGES || writer.len() - start + size > room {
@@ -178,7 +173,7 @@ impl Received {
             }
             writer.varint(run as u32 - 1);
             at = at.wrapping_sub(run);
-            let missing = self.taken.run_below(at, false, at.wrapping_sub(bottom));
+            let missing = self.bits.run_below(at, false, at.wrapping_sub(bottom));
             at = at.wrapping_sub(missing);
             if at == bottom {
                 break;
@@ -194,36 +189,45 @@ impl Received {
     }
 }
 
-/// A ring of WINDOW bits.
+/// Of WINDOW numbers: which have arrived, and which of them have been taken in and may be acknowledged; number n at bit
+/// n mod 64 of word n / 64 mod WORDS.
 #[derive(Debug)]
-struct Bits([u64; WORDS]);
+struct Bits([Word; WORDS]);
+
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    seen: u64,
+    taken: u64,
+}
 
 impl Bits {
     const fn place(number: u64) -> (usize, u32) {
         ((number / 64) as usize % WORDS, (number % 64) as u32)
     }
 
-    const fn has(&self, number: u64) -> bool {
+    const fn has_seen(&self, number: u64) -> bool {
         let (word, bit) = Self::place(number);
-        self.0[word] >> bit & 1 != 0
+        self.0[word].seen >> bit & 1 != 0
     }
 
-    const fn set(&mut self, number: u64) {
+    const fn set(&mut self, number: u64, taken: bool) {
         let (word, bit) = Self::place(number);
-        self.0[word] |= 1 << bit;
+        self.0[word].seen |= 1 << bit;
+        self.0[word].taken |= (taken as u64) << bit;
     }
 
     const fn clear(&mut self, number: u64) {
         let (word, bit) = Self::place(number);
-        self.0[word] &= !(1 << bit);
+        self.0[word].seen &= !(1 << bit);
+        self.0[word].taken &= !(1 << bit);
     }
 
-    /// How many bits directly below `number` are equal to `value`, `limit` at most.
-    fn run_below(&self, number: u64, value: bool, limit: u64) -> u64 {
+    /// How many numbers directly below `number` have been taken in, or have not, `limit` at most.
+    fn run_below(&self, number: u64, taken: bool, limit: u64) -> u64 {
         let mut run = 0;
         while run < limit {
             let (word, bit) = Self::place(number.wrapping_sub(1).wrapping_sub(run));
-            let word = if value { self.0[word] } else { !self.0[word] };
+            let word = if taken { self.0[word].taken } else { !self.0[word].taken };
             // The bits of this word from `bit` downwards.
             let here = u64::from((word << (63 - bit)).leading_ones().min(bit + 1));
             run += here;
@@ -242,7 +246,7 @@ mod tests {
     use super::*;
     use crate::{Random, SeededRandom};
 
-    const DELAY: Duration = Duration::from_millis(25);
+    const DELAY: Span = Span::from_millis(25);
 
     fn acked(received: &mut Received, room: usize, next: u64) -> Option<Vec<(u64, u64)>> {
         let mut buf = [0; 256];
@@ -355,9 +359,9 @@ mod tests {
         let mut received = Received::new(0);
         let mut acks = Vec::new();
         for millis in 0..1_000 {
-            let now = Mono::from_nanos(u64::from(millis) * 1_000_000);
+            let now = Mono::from_nanos(millis * 1_000_000);
             received.hurry();
-            received.record(now, u64::from(millis), true, true, DELAY);
+            received.record(now, millis, true, true, DELAY);
             if received.due().is_some_and(|due| due <= now) {
                 let mut buf = [0; 100];
                 let complete = received.write_ack(now, &mut Writer::new(&mut buf), 100).unwrap();
@@ -367,7 +371,7 @@ mod tests {
         }
         assert_eq!(acks[..URGENT as usize], (0..URGENT).collect::<Vec<_>>());
         let (last, long_ago) = (acks[acks.len() - 1], acks[acks.len() - 101]);
-        assert_eq!(last - long_ago, 100 * SPACING.as_millis() as u32);
+        assert_eq!(last - long_ago, (SPACING * 100).as_nanos() / 1_000_000);
     }
 
     #[test]

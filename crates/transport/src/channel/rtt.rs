@@ -1,40 +1,38 @@
 //! The round-trip time, as RFC 9002 §5 estimates it.
 
-use std::time::Duration;
-
 use crate::Mono;
+use crate::time::Span;
 
 /// What is assumed before the first sample.
-const INITIAL: Duration = Duration::from_millis(100);
+const INITIAL: Span = Span::from_millis(100);
 
 /// No sample is taken for more: a clock that jumped must not silence the link (I29).
-const MAX: Duration = Duration::from_secs(10);
+const MAX: Span = Span::from_secs(10);
 
 /// No peer is believed to have kept an ack for longer: a tick of 10 Hz.
-pub(super) const MAX_DELAY: Duration = Duration::from_millis(100);
+pub(super) const MAX_DELAY: Span = Span::from_millis(100);
 
 /// No path is faster.
-const LEAST: Duration = Duration::from_micros(1);
+const LEAST: Span = Span::from_micros(1);
 
 /// The finest difference that timers act on; RFC 9002 §6.1.2.
-pub(super) const GRANULARITY: Duration = Duration::from_millis(1);
+pub(super) const GRANULARITY: Span = Span::from_millis(1);
 
 /// For how long the smallest sample stays the smallest.
-const MIN_WINDOW: Duration = Duration::from_secs(10);
+const MIN_WINDOW: Span = Span::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub(super) struct Rtt {
     estimate: Option<Estimate>,
 }
 
-/// In nanoseconds: each ack has them computed anew.
 #[derive(Clone, Debug)]
 struct Estimate {
     /// The last sample, with the peer's delay.
-    whole: u64,
-    smoothed: u64,
-    deviation: u64,
-    min: u64,
+    whole: Span,
+    smoothed: Span,
+    deviation: Span,
+    min: Span,
     min_at: Mono,
 }
 
@@ -48,62 +46,56 @@ impl Rtt {
     ///
     /// Unlike RFC 9002 this believes the peer even below the smallest sample so far: where acks always wait for a tick,
     /// no sample is without delay. A peer that lies only has more sent to itself, within the congestion window.
-    pub(super) fn sample(&mut self, now: Mono, whole: Duration, delay: Duration) {
-        let whole = nanos(whole.min(MAX));
-        let latest = whole.saturating_sub(nanos(delay.min(MAX_DELAY))).max(nanos(LEAST));
+    pub(super) fn sample(&mut self, now: Mono, whole: Span, delay: Span) {
+        let whole = whole.min(MAX);
+        let latest = whole.saturating_sub(delay.min(MAX_DELAY)).max(LEAST);
         let Some(estimate) = &mut self.estimate else {
             self.estimate = Some(Estimate { whole, smoothed: latest, deviation: latest / 2, min: latest, min_at: now });
             return;
         };
         estimate.whole = whole;
-        if latest <= estimate.min || now.since(estimate.min_at) > MIN_WINDOW {
+        if latest <= estimate.min || now.after(estimate.min_at) > MIN_WINDOW {
             estimate.min = latest;
             estimate.min_at = now;
         }
-        let difference = estimate.smoothed.abs_diff(latest);
+        let difference = estimate.smoothed.max(latest) - estimate.smoothed.min(latest);
         estimate.deviation = (estimate.deviation * 3 + difference) / 4;
         estimate.smoothed = (estimate.smoothed * 7 + latest) / 8;
     }
 
-    pub(super) fn smoothed(&self) -> Option<Duration> {
-        self.estimate.as_ref().map(|estimate| Duration::from_nanos(estimate.smoothed))
+    pub(super) fn smoothed(&self) -> Option<Span> {
+        self.estimate.as_ref().map(|estimate| estimate.smoothed)
     }
 
-    pub(super) fn deviation(&self) -> Option<Duration> {
-        self.estimate.as_ref().map(|estimate| Duration::from_nanos(estimate.deviation))
+    pub(super) fn deviation(&self) -> Option<Span> {
+        self.estimate.as_ref().map(|estimate| estimate.deviation)
     }
 
     /// The smallest sample of the last [`MIN_WINDOW`].
-    pub(super) fn min(&self) -> Option<Duration> {
-        self.estimate.as_ref().map(|estimate| Duration::from_nanos(estimate.min))
+    pub(super) fn min(&self) -> Option<Span> {
+        self.estimate.as_ref().map(|estimate| estimate.min)
     }
 
     /// How much later than a packet another has to be acknowledged before the first counts as lost; RFC 9002 §6.1.2.
-    pub(super) fn loss_delay(&self) -> Duration {
-        let base = self.estimate.as_ref().map_or(nanos(INITIAL), |estimate| estimate.smoothed.max(estimate.whole));
-        Duration::from_nanos((base * 9 / 8).max(nanos(GRANULARITY)))
+    pub(super) fn loss_delay(&self) -> Span {
+        let base = self.estimate.as_ref().map_or(INITIAL, |estimate| estimate.smoothed.max(estimate.whole));
+        (base * 9 / 8).max(GRANULARITY)
     }
 
     /// How long to wait for an ack before asking for one; RFC 9002 §6.2.1.
-    pub(super) fn probe_timeout(&self, max_ack_delay: Duration) -> Duration {
-        let initial = nanos(INITIAL);
+    pub(super) fn probe_timeout(&self, max_ack_delay: Span) -> Span {
         let (smoothed, deviation) =
-            self.estimate.as_ref().map_or((initial, initial / 2), |estimate| (estimate.smoothed, estimate.deviation));
-        Duration::from_nanos(smoothed + (deviation * 4).max(nanos(GRANULARITY))) + max_ack_delay
+            self.estimate.as_ref().map_or((INITIAL, INITIAL / 2), |estimate| (estimate.smoothed, estimate.deviation));
+        smoothed + (deviation * 4).max(GRANULARITY) + max_ack_delay
     }
-}
-
-/// Of a time that is no longer than [`MAX`].
-const fn nanos(time: Duration) -> u64 {
-    time.as_nanos() as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
+    const fn ms(millis: u64) -> Span {
+        Span::from_millis(millis)
     }
 
     #[test]
@@ -141,7 +133,7 @@ mod tests {
     fn a_clock_that_jumps_does_not_silence_the_link() {
         let mut rtt = Rtt::new();
         for _ in 0..100 {
-            rtt.sample(Mono::ZERO, Duration::from_secs(1 << 40), Duration::MAX);
+            rtt.sample(Mono::ZERO, Span::MAX, Span::MAX);
         }
         assert!(rtt.probe_timeout(ms(25)) < ms(60_000));
     }

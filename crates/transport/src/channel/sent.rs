@@ -1,13 +1,12 @@
 //! The packets that have left, and what became of them.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
 use super::number::{is_before, later};
 use super::wire::Ack;
 use super::{ChannelId, Violation};
 use crate::Mono;
 use crate::mutants::{mutant, work};
+use crate::time::Span;
+use std::collections::VecDeque;
 
 /// How many packets are remembered; `security.md` §4. One that is pushed out counts as lost.
 pub(super) const HISTORY: usize = 1024;
@@ -108,6 +107,8 @@ pub(super) struct Sent {
     next: u64,
     /// The number after the newest acknowledged one.
     acked: u64,
+    /// The number after the newest that was left out.
+    whole_from: u64,
     /// The numbers that were left out and may still be acknowledged by a liar.
     skipped: VecDeque<u64>,
     in_flight: usize,
@@ -129,6 +130,7 @@ impl Sent {
             first,
             next: first,
             acked: first,
+            whole_from: first,
             skipped: VecDeque::new(),
             in_flight: 0,
             bytes_in_flight: 0,
@@ -185,6 +187,7 @@ impl Sent {
         }
         self.skipped.push_back(self.next);
         self.push(Mono::ZERO, Fate::Skipped, 0, false, Snapshot::default(), fates);
+        self.whole_from = self.next;
     }
 
     /// Notes one more piece of what the next packet carries.
@@ -272,7 +275,9 @@ impl Sent {
             if is_before(low, self.first) || is_before(high, low) {
                 return Err(Violation::AckOfUnsent);
             }
-            if self.skipped.iter().any(|number| !is_before(*number, low) && !is_before(high, *number)) {
+            // Most acks are of nothing so old.
+            let suspect = is_before(low, self.whole_from);
+            if suspect && self.skipped.iter().any(|number| !is_before(*number, low) && !is_before(high, *number)) {
                 return Err(Violation::AckOfSkipped);
             }
         }
@@ -333,7 +338,7 @@ impl Sent {
 
     /// Gives up what by now counts as lost, and forgets what no ack can change any more. `keep` is for how long the
     /// ack of a lost packet may still turn up.
-    pub(super) fn detect(&mut self, now: Mono, loss_delay: Duration, keep: Duration, fates: &mut impl Fates) {
+    pub(super) fn detect(&mut self, now: Mono, loss_delay: Span, keep: Span, fates: &mut impl Fates) {
         self.loss_at = None;
         // Packets up to and including the newest acknowledged one; the rest cannot be judged yet.
         let known = if is_before(self.base, self.acked) { self.acked.wrapping_sub(self.base) } else { 0 };
@@ -354,7 +359,7 @@ impl Sent {
                 Fate::Skipped | Fate::Acked => true,
                 // Remembered while the report in it may be acknowledged.
                 Fate::Unasking => is_before(self.base, self.acked),
-                Fate::Lost => now.since(front.sent_at) > keep,
+                Fate::Lost => now.after(front.sent_at) > keep,
                 Fate::InFlight => false,
             };
             if !over {
@@ -452,8 +457,8 @@ mod tests {
     use super::super::wire::Head;
     use super::*;
 
-    const DELAY: Duration = Duration::from_millis(100);
-    const KEEP: Duration = Duration::from_millis(500);
+    const DELAY: Span = Span::from_millis(100);
+    const KEEP: Span = Span::from_millis(500);
 
     #[derive(Default)]
     struct Log {

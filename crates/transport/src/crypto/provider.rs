@@ -35,7 +35,7 @@ impl RingCipher {
         Self::of(&AES_128_GCM, key)
     }
 
-    /// See [`Connection::warm`](crate::netcode::server).
+    /// See [`Session::warm_to_open`](crate::netcode).
     #[inline]
     pub(crate) fn warm(&self) -> u64 {
         std::ptr::from_ref(self.0.algorithm()).addr() as u64

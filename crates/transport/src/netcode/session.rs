@@ -168,10 +168,16 @@ impl Session {
         self.forgeries >= FORGERY_LIMIT
     }
 
-    /// See [`Connection::warm`](super::server).
+    /// As [`Link::warm`](crate::channel::Link::warm), for what opening the next packet needs.
     #[inline]
-    pub(crate) fn warm(&self) -> u64 {
-        self.next ^ self.replay.warm() ^ self.end ^ self.seal.warm() ^ self.open.warm()
+    pub(crate) fn warm_to_open(&self) -> u64 {
+        self.replay.warm() ^ self.open.warm()
+    }
+
+    /// The same for sealing.
+    #[inline]
+    pub(crate) fn warm_to_seal(&self) -> u64 {
+        self.next ^ self.end ^ self.seal.warm()
     }
 
     /// The number of the next packet.

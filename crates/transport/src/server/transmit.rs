@@ -20,7 +20,7 @@ impl Server {
             if self.warmed == 0 && !turn.bulk {
                 let coming = self.turns.coming().take(WARMED);
                 self.warmed = coming.len();
-                warm(&self.peers, &self.netcode, coming.map(|id| id.index));
+                warm(&self.peers, coming.map(|id| id.index), |index| self.netcode.warm_to_seal(index));
             }
             let Some(transmit) = self.poll_link(now, turn, buf) else {
                 self.end_turn(now, turn);

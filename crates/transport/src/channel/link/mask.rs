@@ -21,24 +21,9 @@ impl Mask {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0 == [0; 4]
-    }
-
-    /// Whether a channel is in both.
-    pub(super) fn meets(&self, other: &Self) -> bool {
-        (0..4).any(|word| self.0[word] & other.0[word] != 0)
-    }
-
     /// What is here and not there.
     pub(super) fn without(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|word| self.0[word] & !other.0[word]))
-    }
-
-    /// The channel of the lowest number.
-    pub(super) fn first(&self) -> Option<ChannelId> {
-        let word = self.0.iter().position(|word| *word != 0)?;
-        Some(ChannelId(word as u8 * 64 + self.0[word].trailing_zeros() as u8))
     }
 
     /// Calls `visit` with each channel, in order.
@@ -74,14 +59,11 @@ mod tests {
             other.put(ChannelId(255), true);
             other
         };
-        assert!(mask.meets(&other));
         let rest = mask.without(&other);
-        assert!(!rest.meets(&other));
         let mut expected: Vec<u8> = (0..=255).rev().step_by(7).skip(1).collect();
         expected.reverse();
         let mut order = Vec::new();
         rest.each(|channel| order.push(channel.0));
         assert_eq!(order, expected);
-        assert_eq!(rest.first(), expected.first().map(|first| ChannelId(*first)));
     }
 }

@@ -13,7 +13,7 @@ use super::super::{ChannelId, Violation};
 use super::Link;
 use crate::Mono;
 use crate::mutants::{audit, tap};
-use std::time::Duration;
+use crate::time::Span;
 
 type Sink<'s> = dyn FnMut(ChannelId, &[u8]) + 's;
 
@@ -57,7 +57,8 @@ impl Link {
         if taken == Taken::No {
             self.state.counters.refused_full += 1;
         }
-        self.state.received.record(now, head.number, taken == Taken::Yes, asks, self.config.max_ack_delay);
+        let max_ack_delay = self.config.max_ack_delay.into();
+        self.state.received.record(now, head.number, taken == Taken::Yes, asks, max_ack_delay);
         self.advance_closing(now);
         self.audit_resources(packet.len());
         Ok(())
@@ -195,14 +196,14 @@ impl Link {
 
     fn handle_ack(&mut self, now: Mono, ack: &Ack<'_>) {
         self.state.now = now;
-        let delay = Duration::from_nanos(u64::from(ack.delay) * DELAY_UNIT);
+        let delay = Span::from_nanos(u64::from(ack.delay) * DELAY_UNIT);
         let tick = self.state.pacer.tick();
         // Where we look only once per tick, that hides more than the peer's delay tells.
-        let known = if tick.is_some() { Duration::ZERO } else { delay.min(MAX_DELAY) };
-        self.state.acked_at = Mono::from_nanos(now.as_nanos().saturating_sub(known.as_nanos() as u64));
+        let known = if tick.is_some() { Span::ZERO } else { delay.min(MAX_DELAY) };
+        self.state.acked_at = Mono::from_nanos(now.as_nanos().saturating_sub(known.as_nanos()));
         let before = self.sent.in_flight();
         let newest = self.sent.acknowledge(ack, &mut self.state);
-        let latest = newest.map(|sent_at| now.since(sent_at));
+        let latest = newest.map(|sent_at| now.after(sent_at));
         if let Some(latest) = latest {
             self.state.rtt.sample(now, latest, delay);
         }
@@ -216,7 +217,9 @@ impl Link {
         self.detect_losses(now);
         let seen = Seen {
             // What waited for data to ride with tells little of the path.
-            latest: latest.filter(|_| delay < self.config.max_ack_delay).map(|latest| latest.saturating_sub(delay)),
+            latest: latest
+                .filter(|_| delay < self.config.max_ack_delay.into())
+                .map(|latest| latest.saturating_sub(delay)),
             jitter: self.state.rtt.deviation().unwrap_or_default(),
             tick,
             loss_percent: (self.state.loss.share() * 100.0) as u64,
@@ -230,7 +233,7 @@ impl Link {
         if self.state.received.is_duplicate(head.number) {
             return;
         }
-        self.state.received.record(now, head.number, true, false, self.config.max_ack_delay);
+        self.state.received.record(now, head.number, true, false, self.config.max_ack_delay.into());
         while !reader.is_empty() {
             match self.parse_frame(&mut reader) {
                 Ok(Frame::Close(reason)) => self.handle_close(reason),

@@ -34,12 +34,7 @@ pub(super) struct State {
     pub(super) lanes: Vec<Lane>,
     /// Which lanes have something that could leave.
     busy: Mask,
-    /// Which lanes are reliable.
-    reliable: Mask,
-    /// Which lanes send unreliable messages that may need several packets.
-    fragmented: Mask,
-    /// Which lanes want to tell the peer how much it may send.
-    windows: Mask,
+    count: Count,
     /// What the lane that was served last has had: where lanes that get work again join in.
     clock: u64,
     /// Charged bytes of all reliable channels.
@@ -54,13 +49,13 @@ pub(super) struct State {
     pub(super) pacer: Pacer,
     pub(super) path: PathMtu,
     pub(super) events: VecDeque<LinkEvent>,
+    /// Keeps the bandwidth that the application allows, if it sets a limit.
+    pub(super) cap: Option<Box<Pacer>>,
     pub(super) congestion: Congestion,
     pub(super) received: Received,
     pub(super) reassembly: Reassembly,
     /// Spreads the fragments of large unreliable messages.
     pub(super) smoother: Pacer,
-    /// Keeps the bandwidth that the application allows.
-    pub(super) cap: Pacer,
     pub(super) counters: LinkStats,
     /// The number of the next receipt.
     pub(super) next_receipt: u64,
@@ -70,6 +65,17 @@ pub(super) struct State {
     pub(super) goodbye_arrived: bool,
     /// Only chooses which numbers are left out.
     random: SeededRandom,
+}
+
+/// How many lanes are in `busy`, by kind.
+#[derive(Debug, Default)]
+struct Count {
+    unreliable: i16,
+    /// Of those, how many have messages that may need several packets.
+    fragmented: i16,
+    reliable: i16,
+    /// How many lanes, busy or not, want to tell the peer how much it may send.
+    windows: i16,
 }
 
 /// The counters that every packet touches.
@@ -84,25 +90,17 @@ pub(super) struct Traffic {
 impl State {
     pub(super) fn new(config: &LinkConfig, limits: &Limits, now: Mono, seed: u64) -> Self {
         let lane = |(id, channel)| Lane::new(config, limits, id, channel);
-        let lanes: Vec<_> = config.channels.iter().map(lane).collect();
-        let (mut reliable, mut fragmented) = (Mask::default(), Mask::default());
-        for (lane, (_, channel)) in lanes.iter().zip(config.channels.iter()) {
-            reliable.put(lane.id, lane.is_reliable());
-            fragmented.put(lane.id, !lane.is_reliable() && channel.fragmented);
-        }
         Self {
-            lanes,
+            lanes: config.channels.iter().map(lane).collect(),
             busy: Mask::default(),
-            reliable,
-            fragmented,
-            windows: Mask::default(),
+            count: Count::default(),
             clock: 0,
             received: Received::new(config.first_packet_number),
             rtt: Rtt::new(),
             congestion: Congestion::new(now, config.packet_size()),
             pacer: Pacer::new(now),
             smoother: Pacer::filled(now, SMOOTH_BURST * config.packet_size() as u32),
-            cap: Pacer::new(now),
+            cap: limits.bandwidth.map(|_| Box::new(Pacer::new(now))),
             path: PathMtu::new(config.packet_size(), config.max_mtu),
             reassembly: Reassembly::new(limits),
             events: VecDeque::new(),
@@ -128,13 +126,18 @@ impl State {
     pub(super) fn refresh(&mut self, channel: ChannelId) {
         let Some(lane) = self.lanes.get_mut(usize::from(channel.0)) else { return };
         let busy = lane.has_work();
-        if busy && !self.busy.has(channel) {
-            lane.join(self.clock);
+        if busy != self.busy.has(channel) {
+            if busy {
+                lane.join(self.clock);
+            }
+            self.busy.put(channel, busy);
+            let Count { unreliable, fragmented, reliable, .. } = &mut self.count;
+            let step = if busy { 1 } else { -1 };
+            let count = if lane.is_reliable() { reliable } else { unreliable };
+            *count += step;
+            *fragmented += if lane.is_fragmented() { step } else { 0 };
         }
-        self.busy.put(channel, busy);
-        if let LaneKind::Ordered { receive, .. } = &lane.kind {
-            self.windows.put(channel, receive.wants_window());
-        }
+        self.count.windows += lane.note_window();
     }
 
     /// Whether the lane has something that could leave.
@@ -143,23 +146,23 @@ impl State {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        !self.busy.is_empty() || !self.windows.is_empty()
+        let Count { unreliable, reliable, windows, .. } = self.count;
+        unreliable | reliable | windows != 0
     }
 
     /// Whether a reliable lane has something that could leave.
     pub(super) fn reliable_waits(&self) -> bool {
-        self.busy.meets(&self.reliable)
+        self.count.reliable > 0
     }
 
     /// The lane that is to be served next: of the highest priority, and of those the one that has had least.
     pub(super) fn pick(&self, reliable: bool, but: &Mask) -> Option<usize> {
-        let mut candidates = self.busy.without(but);
-        if !reliable {
-            candidates = candidates.without(&self.reliable);
-        }
         let mut best: Option<&Lane> = None;
-        candidates.each(|channel| {
+        self.busy.without(but).each(|channel| {
             let lane = &self.lanes[usize::from(channel.0)];
+            if lane.is_reliable() && !reliable {
+                return;
+            }
             let better = |best: &Lane| (lane.priority, best.served()) > (best.priority, lane.served());
             if best.is_none_or(better) {
                 best = Some(lane);
@@ -180,12 +183,12 @@ impl State {
 
     /// Whether an unreliable lane has something that could leave.
     pub(super) fn unreliable_waits(&self) -> bool {
-        !self.busy.without(&self.reliable).is_empty()
+        self.count.unreliable > 0
     }
 
     /// The same of a lane whose messages may leave in fragments.
     pub(super) fn fragments_wait(&self) -> bool {
-        self.busy.meets(&self.fragmented)
+        self.count.fragmented > 0
     }
 
     /// At how many bytes per second the fragments of unreliable messages leave: a tenth more than the path was seen to
@@ -201,10 +204,20 @@ impl State {
 
     /// The next lane with a window to tell.
     pub(super) fn next_window(&self) -> Option<ChannelId> {
-        self.windows.first()
+        let lane = |_| self.lanes.iter().find(|lane| lane.tells_window());
+        Some(self.count.windows).filter(|count| *count > 0).and_then(lane).map(|lane| lane.id)
+    }
+
+    /// Whether nothing may leave but what keeps the connection alive.
+    pub(super) fn is_capped(&self) -> bool {
+        self.cap.as_ref().is_some_and(|cap| !cap.is_open())
     }
 
     pub(super) fn set_limits(&mut self, limits: &Limits) {
+        match limits.bandwidth {
+            Some(_) => _ = self.cap.get_or_insert_with(|| Box::new(Pacer::new(self.now))),
+            None => self.cap = None,
+        }
         self.reassembly.set_limits(limits);
         for index in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(index) else { return };
@@ -226,6 +239,7 @@ impl State {
         self.lanes.capacity() * size_of::<Lane>()
             + self.lanes.iter().map(Lane::heap).sum::<usize>()
             + self.reassembly.heap()
+            + self.cap.as_ref().map_or(0, |cap| size_of_val(&**cap))
     }
 }
 

@@ -54,7 +54,7 @@ impl Link {
         self.pass_time(now, waits);
         let ack_due = self.state.received.due().is_some_and(|at| at <= now);
         let goodbye_due = self.closing.is_saying() && self.closing.due().is_some_and(|at| at <= now);
-        let capped = allowance == Allowance::Upkeep || self.limits.bandwidth.is_some() && !self.state.cap.is_open();
+        let capped = allowance == Allowance::Upkeep || self.state.is_capped();
         // A probe leaves with data if it may, and that is not the turn of game traffic.
         let probes = if allowance == Allowance::Game { 0 } else { self.probes };
         let reliable =
@@ -152,7 +152,7 @@ impl Link {
         }
         self.depart(now, size, true, false);
         self.sent.mark_sizing();
-        let timeout = self.state.rtt.probe_timeout(self.config.max_ack_delay);
+        let timeout = self.probe_timeout();
         self.state.path.on_probe_sent(now, timeout);
         Some(size)
     }
@@ -176,8 +176,8 @@ impl Link {
         }
         self.skip_in -= 1;
         self.state.pacer.spend(length);
-        if self.limits.bandwidth.is_some() {
-            self.state.cap.spend(length);
+        if let Some(cap) = &mut self.state.cap {
+            cap.spend(length);
         }
         self.state.traffic.packets_sent += 1;
         self.state.traffic.bytes_sent += length as u64;
@@ -196,8 +196,8 @@ impl Link {
             let rate = self.state.smooth_rate();
             self.state.smoother.update(now, rate, SMOOTH_BURST * packet);
         }
-        if let Some(rate) = self.limits.bandwidth {
-            self.state.cap.update(now, rate, BURST * packet);
+        if let (Some(rate), Some(cap)) = (self.limits.bandwidth, &mut self.state.cap) {
+            cap.update(now, rate, BURST * packet);
         }
     }
 
@@ -208,7 +208,7 @@ impl Link {
 
     /// Tells the token buckets who has to wait for them until the next visit.
     fn note_waiting(&mut self) {
-        if self.limits.bandwidth.is_some() && !self.state.cap.is_open() && self.state.has_work() {
+        if self.state.is_capped() && self.state.has_work() {
             self.note_held();
         }
         if self.state.reliable_waits() && self.window_is_open() {
@@ -217,8 +217,10 @@ impl Link {
         if self.state.fragments_wait() {
             self.state.smoother.wait();
         }
-        if self.state.has_work() {
-            self.state.cap.wait();
+        if self.state.has_work()
+            && let Some(cap) = &mut self.state.cap
+        {
+            cap.wait();
         }
     }
 
@@ -246,8 +248,8 @@ impl Link {
         if !self.state.has_work() {
             return None;
         }
-        let cap = self.limits.bandwidth.filter(|_| !self.state.cap.is_open());
-        let cap = cap.map(|rate| self.state.cap.opens_at(rate));
+        let cap = self.state.cap.as_ref().filter(|cap| !cap.is_open());
+        let cap = cap.and_then(|cap| Some(cap.opens_at(self.limits.bandwidth?)));
         let paced = !self.state.pacer.is_open() && self.state.reliable_waits() && self.window_is_open();
         let pace = if paced { self.state.rate().map(|rate| self.state.pacer.opens_at(rate)) } else { None };
         let smooth = !self.state.smoother.is_open() && self.state.fragments_wait();

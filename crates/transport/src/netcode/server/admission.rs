@@ -159,7 +159,7 @@ impl Server {
         let (open, seal) = ciphers(*cipher, client_to_server, server_to_client, challenge);
         let session = Session::of(*cipher, *protocol_id, (seal, open), first_number(&mut self.random), now.mono);
         let connection = Connection::new(handshake.address, session, token_timeout(handshake.timeout), identity);
-        self.by_address.insert(connection.key, index);
+        self.by_address.insert(connection.key(), index);
         let slot = self.slots.get_mut(index as usize)?;
         slot.connection = Some(Box::new(connection));
         Some(ConnectionId { index, generation: slot.generation })

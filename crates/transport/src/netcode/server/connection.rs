@@ -36,7 +36,6 @@ impl InboundRates {
 #[repr(C)]
 pub(super) struct Connection {
     pub(super) address: SocketAddr,
-    pub(super) key: AddressKey,
     pub(super) phase: Phase,
     packets: Bucket,
     bytes: Bucket,
@@ -108,7 +107,6 @@ impl Connection {
     pub(super) fn new(address: SocketAddr, session: Session, timeout: Option<Duration>, identity: Identity) -> Self {
         Self {
             address,
-            key: AddressKey::new(address),
             session,
             phase: Phase::Unconfirmed,
             packets: Bucket::default(),
@@ -122,10 +120,22 @@ impl Connection {
         }
     }
 
-    /// See [`Server::warm`](super::Server::warm).
+    /// See [`Session::warm_to_open`].
     #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        u64::from(self.address.port()) ^ self.session.warm() ^ self.forgeries.0
+    pub(super) fn warm_to_open(&self) -> u64 {
+        u64::from(self.address.port()) ^ self.forgeries.0 ^ self.session.warm_to_open()
+    }
+
+    /// See [`Session::warm_to_seal`].
+    #[inline]
+    pub(super) fn warm_to_seal(&self) -> u64 {
+        u64::from(self.address.port()) ^ self.session.warm_to_seal()
+    }
+
+    /// Its address as the tables know it.
+    #[inline]
+    pub(super) fn key(&self) -> AddressKey {
+        AddressKey::new(self.address)
     }
 
     pub(super) fn is_leaving(&self) -> bool {

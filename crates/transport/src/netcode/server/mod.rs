@@ -189,7 +189,7 @@ impl Server {
         let Self { ahead, slots, by_address, .. } = self;
         let is = |index: u32| {
             let connection = slots.get(index as usize).and_then(|slot| slot.connection.as_deref());
-            connection.is_some_and(|connection| connection.key == key)
+            connection.is_some_and(|connection| connection.key() == key)
         };
         ahead.find(is).or_else(|| by_address.get(&key).copied())
     }
@@ -259,11 +259,16 @@ impl Server {
         self.connection(connection).is_some_and(|connection| connection.phase == Phase::Unconfirmed)
     }
 
-    /// As [`Link::warm`](crate::channel::Link::warm), for what opening and sealing need.
+    /// As [`Link::warm`](crate::channel::Link::warm), for what opening a packet of this connection needs.
     #[inline]
-    pub(crate) fn warm(&self, index: u32) -> u64 {
-        let connection = self.slots.get(index as usize).and_then(|slot| slot.connection.as_deref());
-        connection.map_or(0, Connection::warm)
+    pub(crate) fn warm_to_open(&self, index: u32) -> u64 {
+        self.at(index).map_or(0, Connection::warm_to_open)
+    }
+
+    /// The same for sealing one.
+    #[inline]
+    pub(crate) fn warm_to_seal(&self, index: u32) -> u64 {
+        self.at(index).map_or(0, Connection::warm_to_seal)
     }
 
     /// A keep-alive that tells the client that it is connected, at the start of `buf`, which has at least 64 bytes.
@@ -454,6 +459,10 @@ impl Server {
         Some(ConnectionId { index, generation: slot.generation })
     }
 
+    fn at(&self, index: u32) -> Option<&Connection> {
+        self.slots.get(index as usize)?.connection.as_deref()
+    }
+
     fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         let slot = self.slots.get(id.index as usize)?;
         if slot.generation == id.generation { slot.connection.as_deref() } else { None }
@@ -563,7 +572,7 @@ impl Server {
     /// Makes the slot of a retired connection free.
     fn free(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
-        let key = connection.key;
+        let key = connection.key();
         if self.by_address.get(&key) == Some(&id.index) {
             self.by_address.remove(&key);
         }
