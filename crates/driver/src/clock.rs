@@ -13,15 +13,40 @@ pub trait Clock: Send + Sync {
 }
 
 /// The machine's clocks; the monotonic one starts at zero when this is made.
-#[derive(Clone, Copy, Debug)]
+///
+/// The wall clock is looked at 15 times a second at most, so that its seconds begin up to 67 ms late: a loop that polls
+/// spends a tenth of its time on reading clocks.
+#[derive(Clone, Debug)]
 pub struct SystemClock {
     origin: Instant,
+    /// What the wall clock showed last, and when that was: a second below, a moment of the monotonic clock in units of
+    /// [`WALL_SHIFT`] above.
+    wall: Arc<AtomicU64>,
 }
+
+/// For how long a look at the wall clock is good, as a power of two of nanoseconds.
+const WALL_SHIFT: u32 = 26;
+
+/// Bits of a wall-clock second: until the year 2514.
+const WALL_BITS: u32 = 34;
 
 impl SystemClock {
     /// A clock whose monotonic zero is now.
     pub fn new() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: Instant::now(), wall: Arc::new(AtomicU64::new(0)) }
+    }
+
+    fn wall(&self, mono: Mono) -> u64 {
+        // Never zero, as the first look is still to come then.
+        let moment = ((mono.as_nanos() >> WALL_SHIFT) + 1) << WALL_BITS;
+        let (seen, second) = (self.wall.load(Ordering::Relaxed), (1 << WALL_BITS) - 1);
+        if seen & !second == moment {
+            return seen & second;
+        }
+        // A clock before 1970 has nothing useful to say about the expiry of tokens: all of them have.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.wall.store(moment | now & second, Ordering::Relaxed);
+        now
     }
 }
 
@@ -34,9 +59,7 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Now {
         let mono = Mono::ZERO + self.origin.elapsed();
-        // A clock before 1970 has nothing useful to say about the expiry of tokens: all of them have.
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Now { mono, wall: Wall::from_unix(wall) }
+        Now { mono, wall: Wall::from_unix(self.wall(mono)) }
     }
 }
 
@@ -86,6 +109,22 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machines_wall_clock_is_never_more_than_67_ms_behind() {
+        let clock = SystemClock::new();
+        let machine = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        for _ in 0..1000 {
+            let before = machine() - Duration::from_millis(68);
+            let wall = clock.now().wall.as_unix();
+            assert!((before.as_secs()..=machine().as_secs()).contains(&wall));
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        // What was seen is forgotten with the moment it was seen at.
+        clock.wall.store(clock.wall.load(Ordering::Relaxed) - 10, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(70));
+        assert!(clock.now().wall.as_unix() >= (machine() - Duration::from_secs(1)).as_secs());
+    }
 
     #[test]
     fn clones_of_a_manual_clock_go_together() {

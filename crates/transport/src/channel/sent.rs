@@ -1,12 +1,13 @@
 //! The packets that have left, and what became of them.
 
+use std::collections::VecDeque;
+
 use super::number::{is_before, later};
 use super::wire::Ack;
 use super::{ChannelId, Violation};
 use crate::Mono;
 use crate::mutants::{mutant, work};
 use crate::time::Span;
-use std::collections::VecDeque;
 
 /// How many packets are remembered; `security.md` §4. One that is pushed out counts as lost.
 pub(super) const HISTORY: usize = 1024;
