@@ -271,6 +271,7 @@ impl Server {
     /// end. Drain [`poll_transmit`](Self::poll_transmit) afterwards; nothing else is of use any more.
     pub fn say_goodbye(&mut self, now: Now, reason: &DisconnectReason) {
         self.hurry = true;
+        self.netcode.hurry_goodbyes();
         for index in 0..self.peers.len() {
             let Some(peer) = self.peers.get(index).and_then(Option::as_deref) else { continue };
             let id = ConnectionId { index: index as u32, generation: peer.generation };

@@ -108,7 +108,7 @@ impl Server {
         let Some(body) = body else {
             self.netcode.close(now, id, Farewell::Goodbye);
             if hurry {
-                self.netcode.hurry_goodbyes();
+                self.netcode.hurry_goodbye(id);
             }
             return None;
         };

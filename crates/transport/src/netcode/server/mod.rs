@@ -378,13 +378,18 @@ impl Server {
     /// Lets all farewells of connections that are over leave at once: the process is about to end.
     pub fn hurry_goodbyes(&mut self) {
         for index in 0..self.slots.len() {
-            let Some(id) = self.id(index as u32) else { continue };
-            let Some(Phase::Leaving(leaving)) = self.connection_mut(id).map(|connection| &mut connection.phase) else {
-                continue;
-            };
-            for _ in 0..std::mem::take(&mut leaving.farewells) {
-                self.outbox.push_back(Outgoing::Farewell(id));
+            if let Some(id) = self.id(index as u32) {
+                self.hurry_goodbye(id);
             }
+        }
+    }
+
+    /// The same of one connection.
+    pub fn hurry_goodbye(&mut self, connection: ConnectionId) {
+        let phase = self.connection_mut(connection).map(|connection| &mut connection.phase);
+        let Some(Phase::Leaving(leaving)) = phase else { return };
+        for _ in 0..std::mem::take(&mut leaving.farewells) {
+            self.outbox.push_back(Outgoing::Farewell(connection));
         }
     }
 
