@@ -150,7 +150,10 @@ impl Sent {
     /// See [`Link::warm_far`](super::Link::warm_far).
     #[inline]
     pub(super) fn warm_far(&self) -> u64 {
-        self.packets.back().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size))
+        let newest = self.packets.back().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size));
+        let oldest = self.packets.front().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size));
+        let cargo = self.cargo.front().map_or(0, |cargo| u64::from(*cargo == Cargo::Close));
+        newest ^ oldest ^ cargo
     }
 
     /// The number of the next packet.

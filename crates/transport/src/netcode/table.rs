@@ -104,7 +104,8 @@ impl Hasher for SipHasher13 {
 /// A peer's address as maps see it: an IPv4 address is the same whether a socket of IPv4 or of IPv6 received from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressKey {
-    ip: u128,
+    /// In two words: a place of the table is half a line of the processor's caches then.
+    ip: [u64; 2],
     port: u16,
     scope: u32,
 }
@@ -116,7 +117,8 @@ impl AddressKey {
             SocketAddr::V4(address) => (address.ip().to_ipv6_mapped(), 0),
             SocketAddr::V6(address) => (*address.ip(), address.scope_id()),
         };
-        Self { ip: ip.to_bits(), port: address.port(), scope }
+        let ip = ip.to_bits();
+        Self { ip: [(ip >> 64) as u64, ip as u64], port: address.port(), scope }
     }
 
     /// Whether address and port are the same; the scope of a link-local address never travels in a token.
@@ -130,11 +132,12 @@ impl Hash for AddressKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // One word for IPv4, three for IPv6: the number of words goes into the hash too.
         let end = u64::from(self.port) << 32;
-        if self.ip >> 32 == 0xffff {
-            return state.write_u64(end | self.ip as u64 & 0xffff_ffff);
+        let [high, low] = self.ip;
+        if high == 0 && low >> 32 == 0xffff {
+            return state.write_u64(end | low & 0xffff_ffff);
         }
-        state.write_u64((self.ip >> 64) as u64);
-        state.write_u64(self.ip as u64);
+        state.write_u64(high);
+        state.write_u64(low);
         state.write_u64(end | u64::from(self.scope));
     }
 }

@@ -129,7 +129,7 @@ impl Connection {
     /// See [`Session::warm_to_seal`].
     #[inline]
     pub(super) fn warm_to_seal(&self) -> u64 {
-        u64::from(self.address.port()) ^ self.session.warm_to_seal()
+        u64::from(self.address.port()) ^ u64::from(self.is_leaving()) ^ self.session.warm_to_seal()
     }
 
     /// Its address as the tables know it.
