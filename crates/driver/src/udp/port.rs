@@ -60,7 +60,8 @@ impl<S: DatagramSocket> Port<S> {
     }
 
     /// Takes in what has arrived. `handle` also hears whether strangers have had their time, and says whether what it was
-    /// given is of somebody who is connected, as far as it looked. Where there is a simulator that does anything, it gets the datagrams instead.
+    /// given is of somebody who is connected, as far as it looked. Where there is a simulator that does anything, it gets the
+    /// datagrams instead.
     pub(super) fn receive(
         &mut self,
         now: Mono,

@@ -132,7 +132,7 @@ impl History {
     }
 
     pub fn detect(&mut self, now: Mono, loss_delay: Duration, keep: Duration) {
-        self.sent.detect(now, loss_delay, keep, &mut self.fates);
+        self.sent.detect(now, loss_delay.into(), keep.into(), &mut self.fates);
     }
 
     pub fn requeue(&mut self, count: usize) {

@@ -49,3 +49,34 @@ impl Ahead {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_expected_is_found_and_who_was_not_is_for_the_table() {
+        let mut ahead = Ahead::default();
+        for index in [Some(1), None, Some(2), Some(3)] {
+            ahead.note(|| index);
+        }
+        assert_eq!(ahead.coming().collect::<Vec<_>>(), [1, 2, 3]);
+        let mut find = |wanted| ahead.find(|index| index == wanted);
+        // The datagram of 1 was no packet of a connection; 2 sent two.
+        assert_eq!((find(2), find(2), find(3)), (Some(2), Some(2), Some(3)));
+        assert_eq!((find(1), find(4), find(3)), (None, None, Some(3)));
+    }
+
+    #[test]
+    fn no_more_are_looked_up_ahead_than_fit() {
+        let mut ahead = Ahead::default();
+        let mut asked = 0;
+        for _ in 0..10 * MOST {
+            ahead.note(|| {
+                asked += 1;
+                Some(7)
+            });
+        }
+        assert_eq!((asked, ahead.coming().count()), (MOST, MOST));
+    }
+}
