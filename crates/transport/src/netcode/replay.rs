@@ -54,7 +54,8 @@ impl ReplayWindow {
     /// Looks at what the next packet will probably need.
     #[inline]
     pub(crate) fn warm(&self) -> u64 {
-        self.newest.map_or(0, |newest| self.arrived[word(newest + 1)])
+        // A peer may have sent the last number that there is.
+        self.newest.map_or(0, |newest| self.arrived[word(newest.wrapping_add(1))])
     }
 
     fn has(&self, sequence: u64) -> bool {
@@ -77,6 +78,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// It had added to the number, and whoever is connected can choose that.
+    #[test]
+    fn a_peer_that_sends_the_last_number_of_all_does_no_harm() {
+        let mut window = ReplayWindow::default();
+        for sequence in [u64::MAX - 1, u64::MAX] {
+            assert!(window.accepts(sequence));
+            window.advance(sequence);
+            window.warm();
+        }
+        assert!(!window.accepts(u64::MAX));
+    }
 
     /// What the window stands for, without any cleverness.
     #[derive(Default)]
