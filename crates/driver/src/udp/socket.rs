@@ -68,8 +68,8 @@ pub trait DatagramSocket: Send + Sync + 'static {
 /// What a socket has to say of a batch of datagrams. Addresses are canonical: IPv4 is never written as IPv6.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival<'d> {
-    /// The batch holds a datagram from here. A socket that knows of several says so of each before it lends the first, so that what is
-    /// known of all the senders can be fetched at once.
+    /// The batch holds a datagram from here. A socket that knows of several says so of each before it lends the first, so
+    /// that what is known of all the senders can be fetched at once.
     Coming(SocketAddr),
     /// Where a datagram came from, and its bytes.
     Datagram(SocketAddr, &'d mut [u8]),

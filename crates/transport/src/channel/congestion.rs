@@ -542,8 +542,8 @@ struct MinFilter {
 }
 
 impl MinFilter {
-    const fn new(span: Span) -> Self {
-        Self { half: Span::from_nanos(span.as_nanos() / 2), since: Mono::ZERO, current: None, previous: None }
+    fn new(span: Span) -> Self {
+        Self { half: span / 2, since: Mono::ZERO, current: None, previous: None }
     }
 
     fn get(&self) -> Option<Span> {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::connection::{Connection, Leaving, Phase};
 use super::screen::{Denial, Handshakes};
-use super::{Event, IdentityPolicy, Outgoing, PARTING, Server, Slot};
+use super::{Event, IdentityPolicy, Outgoing, PARTING, Server, Slot, at};
 use crate::mutants::mutant;
 use crate::netcode::counters::Counter;
 use crate::netcode::packet::{CHALLENGE_BODY, Header};
@@ -141,7 +141,7 @@ impl Server {
         let moves_in = self
             .by_address
             .get(&AddressKey::new(from))
-            .and_then(|&index| self.slots.get(index as usize)?.connection.as_ref())
+            .and_then(|&index| at(&self.slots, index))
             .is_some_and(|connection| !connection.is_leaving());
         replaces || moves_in
     }

@@ -32,7 +32,7 @@ impl Ahead {
     }
 
     /// The one that `is` says yes to, which sends several in a row or is next; `None` if nothing is known. Whoever was
-    /// to come before has sent something that nobody asked for.
+    /// to come before has sent something else than a packet of a connection.
     #[inline]
     pub(super) fn find(&mut self, is: impl Fn(u32) -> bool) -> Option<u32> {
         if let Some(last) = self.last

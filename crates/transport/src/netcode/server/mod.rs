@@ -187,10 +187,7 @@ impl Server {
     #[inline]
     fn index_of(&mut self, key: AddressKey) -> Option<u32> {
         let Self { ahead, slots, by_address, .. } = self;
-        let is = |index: u32| {
-            let connection = slots.get(index as usize).and_then(|slot| slot.connection.as_deref());
-            connection.is_some_and(|connection| connection.key() == key)
-        };
+        let is = |index| at(slots, index).is_some_and(|connection| connection.key() == key);
         ahead.find(is).or_else(|| by_address.get(&key).copied())
     }
 
@@ -262,13 +259,13 @@ impl Server {
     /// As [`Link::warm`](crate::channel::Link::warm), for what opening a packet of this connection needs.
     #[inline]
     pub(crate) fn warm_to_open(&self, index: u32) -> u64 {
-        self.at(index).map_or(0, Connection::warm_to_open)
+        at(&self.slots, index).map_or(0, Connection::warm_to_open)
     }
 
     /// The same for sealing one.
     #[inline]
     pub(crate) fn warm_to_seal(&self, index: u32) -> u64 {
-        self.at(index).map_or(0, Connection::warm_to_seal)
+        at(&self.slots, index).map_or(0, Connection::warm_to_seal)
     }
 
     /// A keep-alive that tells the client that it is connected, at the start of `buf`, which has at least 64 bytes.
@@ -464,10 +461,6 @@ impl Server {
         Some(ConnectionId { index, generation: slot.generation })
     }
 
-    fn at(&self, index: u32) -> Option<&Connection> {
-        self.slots.get(index as usize)?.connection.as_deref()
-    }
-
     fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         let slot = self.slots.get(id.index as usize)?;
         if slot.generation == id.generation { slot.connection.as_deref() } else { None }
@@ -588,4 +581,9 @@ impl Server {
             self.events.push_back(Event::Freed { connection: id });
         }
     }
+}
+
+/// Whoever has the slot of this index.
+fn at(slots: &[Slot], index: u32) -> Option<&Connection> {
+    slots.get(index as usize)?.connection.as_deref()
 }
