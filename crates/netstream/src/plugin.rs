@@ -3,8 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
-use bevy_app::{App, Plugin, PostUpdate, PreUpdate, Startup};
-use bevy_ecs::schedule::common_conditions::resource_exists;
+use bevy_app::{App, Plugin, PostUpdate, PreUpdate, RunFixedMainLoop, RunFixedMainLoopSystems, Startup};
 use bevy_ecs::schedule::{IntoScheduleConfigs, SystemSet};
 use bevy_ecs::system::ResMut;
 use netstream_driver::transport::Random;
@@ -14,7 +13,6 @@ use netstream_driver::udp::{Access, UdpConfig, UdpDriver};
 use netstream_driver::{Clock, Endpoint, IpcDriver, IpcHub, NetworkDriver, OsRandom, Scheme, SystemClock};
 
 use crate::facade::DriverConstructor;
-use crate::reconnect::reconnect;
 use crate::rpc::RpcRegistry;
 use crate::session::Session;
 use crate::state::Side;
@@ -26,13 +24,9 @@ use crate::{
 /// When the network acts within an update.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NetworkStreamSystems {
-    /// In `PreUpdate`: NetworkStreamReceiveSystem. Drivers are received from, states change, events are raised, buffers
-    /// are filled.
+    /// In `PreUpdate`: NetworkStreamReceiveSystem. Drivers are received from, states change, events are raised, received
+    /// RPCs become messages, commands and snapshots reach their buffers.
     Receive,
-    /// In `PreUpdate`, after `Receive`: received RPCs become messages.
-    Rpc,
-    /// In `PreUpdate`, after `Rpc`: commands and snapshots reach their buffers.
-    Data,
     /// In `RunFixedMainLoop`, between `PreUpdate` and `Update`: [`NetworkTick`](crate::NetworkTick) runs as often as
     /// ticks are due.
     Tick,
@@ -271,16 +265,13 @@ impl Plugin for NetworkStreamPlugin {
             .init_resource::<RpcRegistry>()
             .add_message::<ConnectionEvent>()
             .add_message::<DriverEvent>()
-            // A World whose session was taken away has no network until it gets another.
             .configure_sets(
-                PreUpdate,
-                (NetworkStreamSystems::Receive, NetworkStreamSystems::Rpc)
-                    .chain()
-                    .run_if(resource_exists::<NetworkStreamDriver>),
+                RunFixedMainLoop,
+                NetworkStreamSystems::Tick.in_set(RunFixedMainLoopSystems::BeforeFixedMainLoop),
             )
-            .configure_sets(PostUpdate, NetworkStreamSystems::Send.run_if(resource_exists::<NetworkStreamDriver>))
             .add_systems(PreUpdate, systems::receive.in_set(NetworkStreamSystems::Receive))
-            .add_systems(PostUpdate, (systems::send, reconnect).chain().in_set(NetworkStreamSystems::Send));
+            .add_systems(RunFixedMainLoop, systems::tick.in_set(NetworkStreamSystems::Tick))
+            .add_systems(PostUpdate, systems::send.in_set(NetworkStreamSystems::Send));
         if let Some(rate) = self.tick_rate {
             app.insert_resource(NetworkTime::new(rate));
         }

@@ -155,11 +155,11 @@ fn mends(reason: &DisconnectReason) -> bool {
     }
 }
 
+/// What [`reconnect`] works on.
+pub(crate) type Keepers<'w, 's> = (ResMut<'w, NetworkStreamDriver>, Query<'w, 's, &'static mut NetworkStreamReconnect>);
+
 /// Drives every [`NetworkStreamReconnect`].
-pub(crate) fn reconnect(
-    mut net: ResMut<'_, NetworkStreamDriver>,
-    mut keepers: Query<'_, '_, &mut NetworkStreamReconnect>,
-) {
+pub(crate) fn reconnect((mut net, mut keepers): Keepers<'_, '_>) {
     for mut keeper in &mut keepers {
         match keeper.status.clone() {
             ReconnectStatus::Starting => keeper.attempt(&mut net, 0, "no endpoint was given".to_owned()),

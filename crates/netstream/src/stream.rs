@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use bevy_app::{App, PostUpdate, PreUpdate, RunFixedMainLoop, RunFixedMainLoopSystems};
+use bevy_app::App;
 use bevy_ecs::component::Component;
 use bevy_ecs::lifecycle::Add;
 use bevy_ecs::observer::On;
-use bevy_ecs::schedule::IntoScheduleConfigs;
-use bevy_ecs::system::{Commands, Query, Res};
+use bevy_ecs::system::{Commands, Query, Res, SystemState};
 use bevy_ecs::world::{EntityWorldMut, World};
 use netstream_driver::transport::ChannelId;
 
@@ -19,35 +18,17 @@ use crate::snapshot::{
     TickSnapshots,
 };
 use crate::state::Side;
+use crate::systems::has_network;
 use crate::time::{NetworkTime, systems as time};
-use crate::{NetworkStreamConnection, NetworkStreamDriver, NetworkStreamInGame, NetworkStreamSystems};
+use crate::{NetworkStreamConnection, NetworkStreamDriver, NetworkStreamInGame};
 
 /// Packets of a peer's ticks that arrived with this update.
 #[derive(Component, Debug, Default)]
 pub(crate) struct IncomingStream(pub(crate) MessageQueue);
 
-/// Adds the systems; they do nothing where no [`NetworkTime`] is.
+/// Adds what commands and snapshots need besides the systems of the plugin.
 pub(crate) fn build(app: &mut App) {
-    app.add_observer(born)
-        .add_observer(enter)
-        .configure_sets(
-            PreUpdate,
-            NetworkStreamSystems::Data.after(NetworkStreamSystems::Rpc).run_if(time::is_counting),
-        )
-        .configure_sets(
-            RunFixedMainLoop,
-            NetworkStreamSystems::Tick.in_set(RunFixedMainLoopSystems::BeforeFixedMainLoop).run_if(time::is_counting),
-        )
-        .add_systems(PreUpdate, (time::begin, read).chain().in_set(NetworkStreamSystems::Data))
-        .add_systems(RunFixedMainLoop, time::run_ticks.in_set(NetworkStreamSystems::Tick))
-        .add_systems(
-            PostUpdate,
-            (command::flush, snapshot::flush)
-                .chain()
-                .run_if(time::is_counting)
-                .in_set(NetworkStreamSystems::Send)
-                .before(crate::systems::send),
-        );
+    app.add_observer(born).add_observer(enter);
 }
 
 /// Appends what both ends must have alike, and fixes the numbers of types.
@@ -188,6 +169,34 @@ impl MovedStream {
 fn command_types(entity: &EntityWorldMut<'_>) -> Arc<[CommandEntry]> {
     let registry = entity.world().get_resource::<CommandRegistry>();
     registry.map(|registry| registry.0.by_number()).unwrap_or_default()
+}
+
+/// Whether this World counts ticks.
+pub(crate) fn is_counting(world: &World) -> bool {
+    world.contains_resource::<NetworkTime>()
+}
+
+/// What there is to do for commands, snapshots and time once what belongs to them is here.
+pub(crate) fn receive(world: &mut World) {
+    if has_network(world) && is_counting(world) {
+        time::begin(world);
+        read(world);
+    }
+}
+
+/// Hands the commands or snapshots of this update to the drivers.
+pub(crate) fn send(
+    world: &mut World,
+    commands: &mut SystemState<command::Unsent<'_, '_>>,
+    snapshots: &mut SystemState<snapshot::Unsent<'_, '_>>,
+) {
+    if !is_counting(world) {
+        return;
+    }
+    match world.resource::<NetworkStreamDriver>().session.core.side {
+        Side::Server => snapshots.get_mut(world).map_or((), snapshot::flush),
+        Side::Client => commands.get_mut(world).map_or((), command::flush),
+    }
 }
 
 /// Reads the packets of this update.

@@ -10,18 +10,22 @@ use bevy_ecs::world::World;
 use netstream_driver::transport::ChannelId;
 use netstream_driver::transport::mutants::mutant;
 
+use crate::command;
 use crate::connection::{
     ConnectionCredentials, ConnectionIdentity, IncomingCommandBuffer, IncomingRpcBuffer, IncomingSnapshotBuffer,
     NetworkStreamConnection, NetworkStreamIsReconnected, OutgoingRpcBuffer,
 };
 use crate::log::Line;
 use crate::queue::MessageQueue;
-use crate::rpc::{self, HeldRpcs, RpcRegistry, Unsent, send_rpcs};
+use crate::reconnect::{Keepers, reconnect};
+use crate::rpc::{self, Calling, HeldRpcs, RpcRegistry};
 use crate::session::Protocol;
 use crate::session::core::Change;
 use crate::session::incoming::trim;
+use crate::snapshot;
 use crate::state::{Side, first_state};
 use crate::stream::{self, IncomingStream};
+use crate::time::systems as time;
 use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkStreamDriver};
 
 /// Entities that a client keeps ready for its next connect calls.
@@ -35,12 +39,19 @@ type Buffers<'w, 's> = (
     Query<'w, 's, &'static mut IncomingStream>,
 );
 
-/// NetworkStreamReceiveSystem: drains the drivers, raises what happened, moves what arrived to the entities' buffers, and
-/// lets leave what is to be answered, also by observers of these events.
+/// NetworkStreamReceiveSystem: drains the drivers, raises what happened, moves what arrived to the entities' buffers,
+/// lets leave what is to be answered, also by observers of these events, and hands out RPCs, commands and snapshots.
+///
+/// One system, as [`send`] is: in most updates most of its parts find nothing, and to find that out in a system for each
+/// costs more than to look.
 pub(crate) fn receive(
     world: &mut World,
     buffers: &mut SystemState<(ResMut<'_, NetworkStreamDriver>, Buffers<'_, '_>)>,
+    calling: &mut SystemState<Calling<'_, '_>>,
 ) {
+    if !has_network(world) {
+        return;
+    }
     freeze(world);
     let mut net = world.resource_mut::<NetworkStreamDriver>();
     net.events.clear();
@@ -49,6 +60,21 @@ pub(crate) fn receive(
     if let Ok((mut net, buffers)) = buffers.get_mut(world) {
         deliver(&mut net, buffers);
         net.session.flush();
+    }
+    rpc::receive(world, calling);
+    stream::receive(world);
+}
+
+/// A World whose session was taken away has no network until it gets another. Whatever runs code of the application may
+/// take it.
+pub(crate) fn has_network(world: &World) -> bool {
+    world.contains_resource::<NetworkStreamDriver>()
+}
+
+/// Runs the ticks that are due.
+pub(crate) fn tick(world: &mut World) {
+    if has_network(world) && stream::is_counting(world) {
+        time::run_ticks(world);
     }
 }
 
@@ -87,17 +113,30 @@ fn deliver(net: &mut NetworkStreamDriver, (mut rpcs, mut commands, mut snapshots
     core.touched = touched;
 }
 
-/// NetworkStreamSendSystem: hands RPCs to the drivers, raises what the application's calls changed, lets everything leave,
-/// and lets the entities of ended connections go.
-pub(crate) fn send(world: &mut World, unsent: &mut SystemState<Unsent<'_, '_>>) {
-    if let Ok(unsent) = unsent.get_mut(world) {
-        send_rpcs(unsent);
+/// NetworkStreamSendSystem: hands commands or snapshots and RPCs to the drivers, raises what the application's calls
+/// changed, lets everything leave, lets the entities of ended connections go, and connects anew who wants that.
+pub(crate) fn send(
+    world: &mut World,
+    commands: &mut SystemState<command::Unsent<'_, '_>>,
+    snapshots: &mut SystemState<snapshot::Unsent<'_, '_>>,
+    rpcs: &mut SystemState<rpc::Unsent<'_, '_>>,
+    keepers: &mut SystemState<Keepers<'_, '_>>,
+) {
+    if !has_network(world) {
+        return;
+    }
+    stream::send(world, commands, snapshots);
+    if let Ok(unsent) = rpcs.get_mut(world) {
+        rpc::send(unsent);
     }
     settle(world);
     world.resource_mut::<NetworkStreamDriver>().session.close_and_flush();
     // A driver may answer at once, e.g. that a connection which never was established is closed.
     retire(world);
     reserve(world);
+    if let Ok(keepers) = keepers.get_mut(world) {
+        reconnect(keepers);
+    }
 }
 
 /// Leaves nothing half done: everything that happened is raised, and what is over is gone.

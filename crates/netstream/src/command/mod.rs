@@ -43,7 +43,7 @@ pub use receive::CommandArrivals;
 pub use registry::{Command, CommandAppExt, CommandOptions};
 pub(crate) use registry::{CommandEntry, CommandRegistry, MovedBuffer};
 pub use sender::{CommandError, CommandSender};
-pub(crate) use sender::{OutgoingCommands, flush};
+pub(crate) use sender::{OutgoingCommands, Unsent, flush};
 
 /// The most bytes of one command.
 pub const MAX_COMMAND: usize = 1024;

@@ -12,7 +12,6 @@ use crate::connection::Ending;
 use crate::rpc::Append;
 use crate::session::control::MessageKind;
 use crate::snapshot::SnapshotInbox;
-use crate::state::Side;
 use crate::tick::Tick;
 use crate::time::NetworkTime;
 use crate::types::short_name;
@@ -124,15 +123,22 @@ impl CommandSender<'_, '_> {
     }
 }
 
-/// Sends one packet for the ticks of this update.
-pub(crate) fn flush(
-    mut net: ResMut<'_, NetworkStreamDriver>,
-    registry: Option<Res<'_, CommandRegistry>>,
-    mut time: ResMut<'_, NetworkTime>,
-    mut connections: Query<'_, '_, (Entity, &ConnectionState, &mut OutgoingCommands, Option<&mut SnapshotInbox>)>,
-    mut packet: Local<'_, Vec<u8>>,
-) {
-    if net.session.core.side == Side::Server || !time.client.is_synced() {
+/// What [`flush`] works on.
+pub(crate) type Unsent<'w, 's> = (
+    ResMut<'w, NetworkStreamDriver>,
+    Option<Res<'w, CommandRegistry>>,
+    ResMut<'w, NetworkTime>,
+    Query<
+        'w,
+        's,
+        (Entity, &'static ConnectionState, &'static mut OutgoingCommands, Option<&'static mut SnapshotInbox>),
+    >,
+    Local<'s, Vec<u8>>,
+);
+
+/// Client: sends one packet for the ticks of this update.
+pub(crate) fn flush((mut net, registry, mut time, mut connections, mut packet): Unsent<'_, '_>) {
+    if !time.client.is_synced() {
         return;
     }
     let types = registry.map(|registry| registry.0.by_number()).unwrap_or_default();

@@ -11,9 +11,8 @@ use crate::connection::{IncomingRpcBuffer, OutgoingRpcBuffer};
 use crate::session::control::MessageKind;
 use crate::session::wire::{Reader, read_id};
 
-/// What there is to do for RPCs once those of this update are here. One system: in most updates there is nothing, and
-/// to find that out in each of several costs more than to look.
-pub(crate) fn receive_rpcs(world: &mut World, calling: &mut SystemState<Calling<'_, '_>>) {
+/// What there is to do for RPCs once those of this update are here.
+pub(crate) fn receive(world: &mut World, calling: &mut SystemState<Calling<'_, '_>>) {
     dispatch_rpcs(world);
     expire(world, calling);
     warn_unread(world.resource::<RpcRegistry>());

@@ -23,7 +23,7 @@
 //! ```
 
 mod calls;
-pub(crate) mod dispatch;
+mod dispatch;
 mod entities;
 mod held;
 mod options;
@@ -32,14 +32,14 @@ mod registry;
 mod sender;
 pub(crate) mod shape;
 
-use bevy_app::{App, PreUpdate};
+use bevy_app::App;
 use bevy_ecs::lifecycle::Add;
 use bevy_ecs::observer::On;
-use bevy_ecs::schedule::IntoScheduleConfigs;
 use bevy_ecs::system::{Query, Res};
 
-pub(crate) use calls::Calls;
 pub use calls::{CallId, ReceivedRequest, RequestError, Response, RpcOutcome, RpcReceipt};
+pub(crate) use calls::{Calling, Calls};
+pub(crate) use dispatch::receive;
 pub use entities::{NetworkEntityMap, RpcEntityMap, entity_bits};
 pub(crate) use held::{HeldRpcs, release};
 pub use options::{RpcDirection, RpcOptions};
@@ -47,17 +47,13 @@ pub use received::{ReceivedRpc, RpcPayload};
 pub use registry::{Rpc, RpcAppExt};
 pub(crate) use registry::{RpcPolicy, RpcRegistry};
 pub use sender::RpcSender;
-pub(crate) use sender::{Append, Unsent, send_rpcs};
+pub(crate) use sender::{Append, Unsent, send};
 
-use crate::{NetworkStreamConnection, NetworkStreamDriver, NetworkStreamSystems, OutgoingRpcBuffer};
+use crate::{NetworkStreamConnection, NetworkStreamDriver, OutgoingRpcBuffer};
 
 /// Adds what RPCs need besides the systems of the plugin.
 pub(crate) fn build(app: &mut App) {
-    app.init_resource::<RpcRegistry>()
-        .add_message::<RpcReceipt>()
-        .add_observer(calls::ended)
-        .add_observer(born)
-        .add_systems(PreUpdate, dispatch::receive_rpcs.in_set(NetworkStreamSystems::Rpc));
+    app.init_resource::<RpcRegistry>().add_message::<RpcReceipt>().add_observer(calls::ended).add_observer(born);
 }
 
 /// A connection learns what its driver's channels take.

@@ -308,7 +308,7 @@ fn refuse_if_too_much(
     Err(refused)
 }
 
-/// What [`send_rpcs`] works on, and of whom something was left the last time.
+/// What [`send`] works on, and of whom something was left the last time.
 pub(crate) type Unsent<'w, 's> = (
     ResMut<'w, NetworkStreamDriver>,
     Query<'w, 's, (Entity, &'static NetworkStreamConnection, Mut<'static, OutgoingRpcBuffer>)>,
@@ -317,7 +317,7 @@ pub(crate) type Unsent<'w, 's> = (
 
 /// Hands queued RPCs to the drivers, as far as these take them; the rest waits for the next time. Looks only at buffers
 /// that were changed since the last time, and at those of which something was left.
-pub(crate) fn send_rpcs((mut net, mut buffers, mut left): Unsent<'_, '_>) {
+pub(crate) fn send((mut net, mut buffers, mut left): Unsent<'_, '_>) {
     let session = &mut net.session;
     let mut now = None;
     let mut send = |key: ConnectionKey, mut buffer: Mut<'_, OutgoingRpcBuffer>| {

@@ -46,7 +46,7 @@ pub(crate) use receive::SnapshotInbox;
 pub use receive::{SnapshotArrivals, SnapshotDelivery, TickSnapshots};
 pub(crate) use registry::SnapshotRegistry;
 pub use registry::{ReceivedSnapshot, Snapshot, SnapshotAppExt, SnapshotOptions};
-pub(crate) use sender::{OutgoingSnapshots, flush};
+pub(crate) use sender::{OutgoingSnapshots, Unsent, flush};
 pub use sender::{SnapshotError, SnapshotSender, SnapshotTargetSize};
 
 use std::time::Duration;

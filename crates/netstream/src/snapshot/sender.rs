@@ -19,7 +19,6 @@ use crate::connection::Ending;
 use crate::queue::MessageQueue;
 use crate::rpc::Append;
 use crate::session::control::MessageKind;
-use crate::state::Side;
 use crate::tick::Tick;
 use crate::time::{NetworkTime, Report};
 use crate::types::short_name;
@@ -268,20 +267,26 @@ impl SnapshotSender<'_, '_> {
     }
 }
 
-/// Sends what is there for each client, and the time to those for whom nothing is.
-pub(crate) fn flush(
-    mut net: ResMut<'_, NetworkStreamDriver>,
-    time: Res<'_, NetworkTime>,
-    mut connections: Query<
-        '_,
-        '_,
-        (Entity, &ConnectionState, &mut OutgoingSnapshots, &mut SnapshotAcks, &CommandArrivals),
+/// What [`flush`] works on.
+pub(crate) type Unsent<'w, 's> = (
+    ResMut<'w, NetworkStreamDriver>,
+    Res<'w, NetworkTime>,
+    Query<
+        'w,
+        's,
+        (
+            Entity,
+            &'static ConnectionState,
+            &'static mut OutgoingSnapshots,
+            &'static mut SnapshotAcks,
+            &'static CommandArrivals,
+        ),
     >,
-    mut packet: Local<'_, Vec<u8>>,
-) {
-    if net.session.core.side == Side::Client {
-        return;
-    }
+    Local<'s, Vec<u8>>,
+);
+
+/// Server: sends what is there for each client, and the time to those for whom nothing is.
+pub(crate) fn flush((mut net, time, mut connections, mut packet): Unsent<'_, '_>) {
     let now = net.now().mono;
     for (entity, state, mut outgoing, mut acks, arrivals) in &mut connections {
         if !state.is_in_game() {

@@ -1,6 +1,6 @@
 //! What makes ticks run.
 
-use bevy_ecs::system::{Res, ResMut};
+use bevy_ecs::entity::Entity;
 use bevy_ecs::world::World;
 use netstream_driver::IpcDriver;
 
@@ -9,25 +9,30 @@ use crate::NetworkStreamDriver;
 use crate::state::Side;
 
 /// Before anything of this update is read: what time is it?
-pub(crate) fn begin(mut net: ResMut<'_, NetworkStreamDriver>, mut time: ResMut<'_, NetworkTime>) {
+pub(crate) fn begin(world: &mut World) {
+    let followed = world.resource::<NetworkTime>().connection;
+    let mut net = world.resource_mut::<NetworkStreamDriver>();
     let now = net.now().mono;
     match net.session.core.side {
-        Side::Server => time.begin(now),
-        Side::Client => attach(&net, &mut time),
+        Side::Server => world.resource_mut::<NetworkTime>().begin(now),
+        Side::Client => {
+            if let Some((connection, locked)) = leader(&net, followed) {
+                world.resource_mut::<NetworkTime>().attach(connection, locked);
+            }
+        }
     }
 }
 
-/// A client's clock follows the connection that is in the game. It keeps its time while the game is left.
-fn attach(net: &NetworkStreamDriver, time: &mut NetworkTime) {
+/// A client's clock follows the connection that is in the game, in-process tick by tick. It keeps its time while the
+/// game is left. `None` where all stays as it is.
+fn leader(net: &NetworkStreamDriver, followed: Option<Entity>) -> Option<(Option<Entity>, bool)> {
     let mut all = net.session.core.connections.iter();
     if let Some((_, found)) = all.find(|(_, found)| found.state.is_in_game()) {
         let driver = net.session.store.get(found.key.driver);
-        time.attach(Some(found.entity), driver.is_some_and(|driver| driver.as_any().is::<IpcDriver>()));
-    } else if let Some(connection) = time.connection
-        && net.state(connection).is_none_or(|state| state.is_ending())
-    {
-        time.attach(None, false);
+        return Some((Some(found.entity), driver.is_some_and(|driver| driver.as_any().is::<IpcDriver>())));
     }
+    let over = net.state(followed?).is_none_or(|state| state.is_ending());
+    over.then_some((None, false))
 }
 
 /// Lets the clocks go on and runs the ticks that are due.
@@ -50,9 +55,4 @@ pub(crate) fn run_ticks(world: &mut World) {
         // An App without any system in it has no such schedule.
         let _ = world.try_run_schedule(NetworkTick);
     }
-}
-
-/// Whether this World counts ticks.
-pub(crate) fn is_counting(time: Option<Res<'_, NetworkTime>>, net: Option<Res<'_, NetworkStreamDriver>>) -> bool {
-    time.is_some() && net.is_some()
 }
