@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod between;
 mod command;
 mod connection;
 mod errors;
@@ -44,6 +45,7 @@ mod tick;
 mod time;
 mod types;
 
+pub use between::{NetworkRunnerPlugin, NetworkUpdate, update_network};
 pub use command::{
     Command, CommandAppExt, CommandArrivals, CommandBuffer, CommandError, CommandOptions, CommandSender, MAX_COMMAND,
 };
@@ -83,8 +85,8 @@ pub use types::RegisterError;
 /// What most games need, in one line.
 pub mod prelude {
     pub use crate::{
-        CommandAppExt, CommandBuffer, CommandSender, NetworkTick, NetworkTime, ReceivedSnapshot, SnapshotAppExt,
-        SnapshotOptions, SnapshotSender, Tick,
+        CommandAppExt, CommandBuffer, CommandSender, NetworkRunnerPlugin, NetworkTick, NetworkTime, NetworkUpdate,
+        ReceivedSnapshot, SnapshotAppExt, SnapshotOptions, SnapshotSender, Tick,
     };
     pub use crate::{
         ConnectOptions, ConnectionApproved, ConnectionCredentials, ConnectionEvent, ConnectionState, DriverEvent,

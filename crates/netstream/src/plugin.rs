@@ -16,6 +16,7 @@ use crate::facade::DriverConstructor;
 use crate::rpc::RpcRegistry;
 use crate::session::Session;
 use crate::state::Side;
+use crate::systems::Idle;
 use crate::{
     ConnectOptions, ConnectionEvent, DriverEvent, GameProtocol, NetworkLimits, NetworkStreamDriver, NetworkTime,
     SameIdentity, SchemaPolicy, TickRate, rpc, stream, systems,
@@ -262,6 +263,7 @@ impl Plugin for NetworkStreamPlugin {
         session.core.same_identity = self.same_identity;
         session.core.schema_policy = self.schema_policy;
         app.insert_resource(NetworkStreamDriver::new(session, self.construct()))
+            .init_resource::<Idle>()
             .init_resource::<RpcRegistry>()
             .add_message::<ConnectionEvent>()
             .add_message::<DriverEvent>()

@@ -178,7 +178,7 @@ pub(crate) fn is_counting(world: &World) -> bool {
 
 /// What there is to do for commands, snapshots and time once what belongs to them is here.
 pub(crate) fn receive(world: &mut World) {
-    if has_network(world) && is_counting(world) {
+    if is_counting(world) && has_network(world) {
         time::begin(world);
         read(world);
     }

@@ -5,8 +5,9 @@
 
 use bevy_ecs::bundle::Bundle;
 use bevy_ecs::entity::Entity;
+use bevy_ecs::resource::Resource;
 use bevy_ecs::system::{Query, ResMut, SystemState};
-use bevy_ecs::world::World;
+use bevy_ecs::world::{FromWorld, World};
 use netstream_driver::transport::ChannelId;
 use netstream_driver::transport::mutants::mutant;
 
@@ -18,7 +19,7 @@ use crate::connection::{
 use crate::log::Line;
 use crate::queue::MessageQueue;
 use crate::reconnect::{Keepers, reconnect};
-use crate::rpc::{self, Calling, HeldRpcs, RpcRegistry};
+use crate::rpc::{self, HeldRpcs, RpcRegistry};
 use crate::session::Protocol;
 use crate::session::core::Change;
 use crate::session::incoming::trim;
@@ -26,7 +27,7 @@ use crate::snapshot;
 use crate::state::{Side, first_state};
 use crate::stream::{self, IncomingStream};
 use crate::time::systems as time;
-use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkStreamDriver};
+use crate::{ConnectionEvent, ConnectionState, DriverEvent, NetworkStreamDriver, NetworkUpdate};
 
 /// Entities that a client keeps ready for its next connect calls.
 const RESERVED: usize = 2;
@@ -39,42 +40,73 @@ type Buffers<'w, 's> = (
     Query<'w, 's, &'static mut IncomingStream>,
 );
 
-/// NetworkStreamReceiveSystem: drains the drivers, raises what happened, moves what arrived to the entities' buffers,
-/// lets leave what is to be answered, also by observers of these events, and hands out RPCs, commands and snapshots.
-///
-/// One system, as [`send`] is: in most updates most of its parts find nothing, and to find that out in a system for each
-/// costs more than to look.
-pub(crate) fn receive(
-    world: &mut World,
-    buffers: &mut SystemState<(ResMut<'_, NetworkStreamDriver>, Buffers<'_, '_>)>,
-    calling: &mut SystemState<Calling<'_, '_>>,
-) {
-    if !has_network(world) {
-        return;
-    }
-    freeze(world);
-    let mut net = world.resource_mut::<NetworkStreamDriver>();
-    net.events.clear();
-    net.session.receive();
-    settle(world);
-    if let Ok((mut net, buffers)) = buffers.get_mut(world) {
-        deliver(&mut net, buffers);
-        net.session.flush();
-    }
-    rpc::receive(world, calling);
-    stream::receive(world);
-}
-
-/// A World whose session was taken away has no network until it gets another. Whatever runs code of the application may
-/// take it.
-pub(crate) fn has_network(world: &World) -> bool {
-    world.contains_resource::<NetworkStreamDriver>()
+/// NetworkStreamReceiveSystem. One system, as [`send`] is: in most updates most of its parts find nothing, and to find that
+/// out in a system for each costs more than to look.
+pub(crate) fn receive(world: &mut World) {
+    act(world, |world, lookups| {
+        take_in(world, lookups, true);
+        if let Some(mut net) = world.get_resource_mut::<NetworkStreamDriver>() {
+            net.seen = net.events.len();
+        }
+        rpc::warn_unread(world);
+    });
 }
 
 /// Runs the ticks that are due.
 pub(crate) fn tick(world: &mut World) {
     if has_network(world) && stream::is_counting(world) {
         time::run_ticks(world);
+    }
+}
+
+/// NetworkStreamSendSystem. Lets the entities of ended connections go, too, and connects anew who wants that.
+pub(crate) fn send(world: &mut World) {
+    act(world, |world, lookups| {
+        let_out(world, lookups);
+        retire(world);
+        if let Ok(keepers) = lookups.keepers.get_mut(world) {
+            reconnect(keepers);
+        }
+    });
+}
+
+/// Receives and sends between two updates. What is raised here is still to come for the systems of the next, which find the
+/// entities of ended connections, too.
+pub(crate) fn between(world: &mut World) {
+    act(world, |world, lookups| {
+        take_in(world, lookups, false);
+        if has_network(world) {
+            let_out(world, lookups);
+        }
+    });
+}
+
+/// Drains the drivers, raises what happened, moves what arrived to the entities' buffers, lets leave what is to be
+/// answered, also by observers of these events, unless [`let_out`] follows at once, hands out RPCs, commands and snapshots,
+/// and runs [`NetworkUpdate`].
+fn take_in(world: &mut World, lookups: &mut Lookups, flush: bool) {
+    let mut net = world.resource_mut::<NetworkStreamDriver>();
+    let seen = std::mem::take(&mut net.seen);
+    net.events.drain(..seen);
+    net.session.receive();
+    let mut brought = net.session.has_news();
+    if brought {
+        settle(world);
+        if let Ok((mut net, buffers)) = lookups.buffers.get_mut(world) {
+            deliver(&mut net, buffers);
+            if flush {
+                net.session.flush();
+            }
+            rpc::receive(world);
+        }
+    } else if flush {
+        net.session.flush();
+    }
+    brought |= rpc::expire(world, &mut lookups.calls, &mut lookups.calling);
+    stream::receive(world);
+    if brought {
+        // An App without any system in it has no such schedule.
+        let _ = world.try_run_schedule(NetworkUpdate);
     }
 }
 
@@ -113,29 +145,70 @@ fn deliver(net: &mut NetworkStreamDriver, (mut rpcs, mut commands, mut snapshots
     core.touched = touched;
 }
 
-/// NetworkStreamSendSystem: hands commands or snapshots and RPCs to the drivers, raises what the application's calls
-/// changed, lets everything leave, lets the entities of ended connections go, and connects anew who wants that.
-pub(crate) fn send(
-    world: &mut World,
-    commands: &mut SystemState<command::Unsent<'_, '_>>,
-    snapshots: &mut SystemState<snapshot::Unsent<'_, '_>>,
-    rpcs: &mut SystemState<rpc::Unsent<'_, '_>>,
-    keepers: &mut SystemState<Keepers<'_, '_>>,
-) {
-    if !has_network(world) {
-        return;
+/// Hands commands or snapshots and RPCs to the drivers, raises what the application's calls changed, and lets everything
+/// leave.
+fn let_out(world: &mut World, lookups: &mut Lookups) {
+    stream::send(world, &mut lookups.commands, &mut lookups.snapshots);
+    if let Ok(unsent) = lookups.rpcs.get_mut(world) {
+        rpc::send(unsent, &mut lookups.calling);
     }
-    stream::send(world, commands, snapshots);
-    if let Ok(unsent) = rpcs.get_mut(world) {
-        rpc::send(unsent);
+    let mut net = world.resource_mut::<NetworkStreamDriver>();
+    if net.session.has_news() {
+        settle(world);
+        net = world.resource_mut::<NetworkStreamDriver>();
     }
-    settle(world);
-    world.resource_mut::<NetworkStreamDriver>().session.close_and_flush();
-    // A driver may answer at once, e.g. that a connection which never was established is closed.
-    retire(world);
-    reserve(world);
-    if let Ok(keepers) = keepers.get_mut(world) {
-        reconnect(keepers);
+    net.session.close_and_flush();
+    if net.session.core.side == Side::Client {
+        reserve(world);
+    }
+}
+
+/// A World whose session was taken away has no network until it gets another. Whatever runs code of the application may
+/// take it.
+pub(crate) fn has_network(world: &World) -> bool {
+    world.contains_resource::<NetworkStreamDriver>()
+}
+
+/// Where in the World the network finds what it works on, kept from one call to the next.
+struct Lookups {
+    buffers: SystemState<(ResMut<'static, NetworkStreamDriver>, Buffers<'static, 'static>)>,
+    calls: SystemState<rpc::Calling<'static, 'static>>,
+    /// Connections that have made calls.
+    calling: Vec<Entity>,
+    commands: SystemState<command::Unsent<'static, 'static>>,
+    snapshots: SystemState<snapshot::Unsent<'static, 'static>>,
+    rpcs: SystemState<rpc::Unsent<'static, 'static>>,
+    keepers: SystemState<Keepers<'static, 'static>>,
+}
+
+/// `None` while the network acts.
+#[derive(Resource)]
+pub(crate) struct Idle(Option<Box<Lookups>>);
+
+impl FromWorld for Idle {
+    fn from_world(world: &mut World) -> Self {
+        Self(Some(Box::new(Lookups {
+            buffers: SystemState::new(world),
+            calls: SystemState::new(world),
+            calling: Vec::new(),
+            commands: SystemState::new(world),
+            snapshots: SystemState::new(world),
+            rpcs: SystemState::new(world),
+            keepers: SystemState::new(world),
+        })))
+    }
+}
+
+/// Lets the network act, if there is one and it is not acting already, which an observer of its events may ask it to.
+fn act(world: &mut World, what: impl FnOnce(&mut World, &mut Lookups)) {
+    let Some(net) = world.get_resource::<NetworkStreamDriver>() else { return };
+    if !net.session.core.has_protocol() {
+        freeze(world);
+    }
+    let Some(mut lookups) = world.get_resource_mut::<Idle>().and_then(|mut idle| idle.0.take()) else { return };
+    what(world, &mut lookups);
+    if let Some(mut idle) = world.get_resource_mut::<Idle>() {
+        idle.0 = Some(lookups);
     }
 }
 
@@ -149,7 +222,13 @@ pub(crate) fn settle_and_retire(world: &mut World) {
 fn settle(world: &mut World) {
     loop {
         let mut net = world.resource_mut::<NetworkStreamDriver>();
-        let Some(change) = net.session.core.changes.pop_front() else { break };
+        let Some(change) = net.session.core.changes.pop_front() else {
+            let events = std::mem::take(&mut net.session.driver_events);
+            if !events.is_empty() {
+                world.write_message_batch(events);
+            }
+            return;
+        };
         match change {
             Change::Born { slot, identity, reserved } => {
                 let core = &net.session.core;
@@ -191,15 +270,13 @@ fn settle(world: &mut World) {
             Change::State(event) => {
                 if mutant(3) && show_early(world, &event) {
                     world.resource_mut::<NetworkStreamDriver>().session.core.changes.push_front(Change::State(event));
-                    break;
+                    return;
                 }
                 world.resource_mut::<NetworkStreamDriver>().events.push(event.clone());
                 raise(world, event);
             }
         }
     }
-    let events = std::mem::take(&mut world.resource_mut::<NetworkStreamDriver>().session.driver_events);
-    world.write_message_batch(events);
 }
 
 /// Gives an entity all that makes it a connection in one go: each further insert would move what it has already.

@@ -46,8 +46,10 @@ pub type DriverConstructor = dyn Fn(&Endpoint) -> Option<Box<dyn NetworkDriver>>
 pub struct NetworkStreamDriver {
     pub(crate) session: Session,
     pub(crate) constructor: Box<DriverConstructor>,
-    /// The connection events of this update.
+    /// The connection events since the last update received.
     pub(crate) events: Vec<ConnectionEvent>,
+    /// How many of them the systems of an update had before them. Those raised between updates stay for the next.
+    pub(crate) seen: usize,
     /// Entities that exist already and wait to become a connection, so that the one that `connect` returns can be used
     /// in commands at once.
     pub(crate) reserved: Vec<Entity>,
@@ -65,6 +67,7 @@ impl NetworkStreamDriver {
             session,
             constructor,
             events: Vec::new(),
+            seen: 0,
             reserved: Vec::new(),
             with_rpcs: Vec::new(),
             with_streams: Vec::new(),
@@ -104,7 +107,7 @@ impl NetworkStreamDriver {
             .map(|(_, connection)| connection.entity)
     }
 
-    /// The connection events of the current update, oldest first.
+    /// The connection events of the current update, oldest first, with those that were raised since the last one.
     pub fn events(&self) -> &[ConnectionEvent] {
         &self.events
     }

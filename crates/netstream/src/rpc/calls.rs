@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bevy_ecs::change_detection::{DetectChanges, DetectChangesMut, Mut};
+use bevy_ecs::change_detection::DetectChangesMut;
 use bevy_ecs::entity::Entity;
 use bevy_ecs::message::Message;
 use bevy_ecs::observer::On;
-use bevy_ecs::system::{Commands, Local, Query, ResMut, SystemState};
+use bevy_ecs::system::{Commands, Query, ResMut, SystemState};
 use bevy_ecs::world::World;
 use netstream_driver::transport::Mono;
 
@@ -112,6 +112,10 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
+    pub(crate) fn any(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.pending.len() >= MAX_CALLS
     }
@@ -209,29 +213,20 @@ pub(crate) fn handle_reply(world: &mut World, connection: Entity, reply: &[u8]) 
     good
 }
 
-/// What [`expire`] works on, and which connections have calls.
-pub(crate) type Calling<'w, 's> =
-    (ResMut<'w, NetworkStreamDriver>, Query<'w, 's, (Entity, Mut<'static, OutgoingRpcBuffer>)>, Local<'s, Vec<Entity>>);
+/// What [`expire`] works on.
+pub(crate) type Calling<'w, 's> = (ResMut<'w, NetworkStreamDriver>, Query<'w, 's, &'static mut OutgoingRpcBuffer>);
 
-/// Ends calls whose time is over. Looks only at connections that have calls.
-pub(crate) fn expire(world: &mut World, state: &mut SystemState<Calling<'_, '_>>) {
-    let Ok((mut net, mut buffers, mut calling)) = state.get_mut(world) else { return };
-    for (connection, buffer) in &mut buffers {
-        // Who makes a call changes the buffer.
-        if buffer.is_changed()
-            && !buffer.calls.pending.is_empty()
-            && let Err(place) = calling.binary_search(&connection)
-        {
-            calling.insert(place, connection);
-        }
-    }
+/// Ends calls whose time is over, of the connections that have made some; those that have none any more are let go. Whether
+/// there were any.
+pub(crate) fn expire(world: &mut World, state: &mut SystemState<Calling<'_, '_>>, calling: &mut Vec<Entity>) -> bool {
     if calling.is_empty() {
-        return;
+        return false;
     }
+    let Ok((mut net, mut buffers)) = state.get_mut(world) else { return false };
     let now = net.now().mono;
     let mut over = Vec::new();
     calling.retain(|&connection| {
-        let Ok((_, mut buffer)) = buffers.get_mut(connection) else { return false };
+        let Ok(mut buffer) = buffers.get_mut(connection) else { return false };
         let calls = &mut buffer.bypass_change_detection().calls;
         calls.pending.retain_mut(|pending| {
             let Some(timeout) = pending.timeout else { return true };
@@ -243,9 +238,11 @@ pub(crate) fn expire(world: &mut World, state: &mut SystemState<Calling<'_, '_>>
         });
         !calls.pending.is_empty()
     });
+    let any = !over.is_empty();
     for (connection, call, finish) in over {
         finish(world, connection, call, End::TimedOut);
     }
+    any
 }
 
 /// A connection that ends takes its calls along.

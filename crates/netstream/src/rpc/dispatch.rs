@@ -1,25 +1,17 @@
 //! From the queues of received RPCs to messages in the World.
 
 use bevy_ecs::entity::Entity;
-use bevy_ecs::system::SystemState;
 use bevy_ecs::world::World;
 
-use super::calls::{CallId, Calling, expire, handle_reply, write_delivered};
+use super::calls::{CallId, handle_reply, write_delivered};
 use super::registry::{RpcEntry, RpcRegistry};
 use crate::NetworkStreamDriver;
 use crate::connection::{IncomingRpcBuffer, OutgoingRpcBuffer};
 use crate::session::control::MessageKind;
 use crate::session::wire::{Reader, read_id};
 
-/// What there is to do for RPCs once those of this update are here.
-pub(crate) fn receive(world: &mut World, calling: &mut SystemState<Calling<'_, '_>>) {
-    dispatch_rpcs(world);
-    expire(world, calling);
-    warn_unread(world.resource::<RpcRegistry>());
-}
-
 /// Turns received RPCs into messages, connection by connection.
-fn dispatch_rpcs(world: &mut World) {
+pub(crate) fn receive(world: &mut World) {
     let mut net = world.resource_mut::<NetworkStreamDriver>();
     if net.with_rpcs.is_empty() {
         return;
@@ -71,8 +63,8 @@ fn dispatch_one(world: &mut World, connection: Entity, message: &[u8], types: &[
 }
 
 /// Says once of each type that nobody reads it.
-fn warn_unread(registry: &RpcRegistry) {
-    for entry in &*registry.types.by_number() {
+pub(crate) fn warn_unread(world: &World) {
+    for entry in &*world.resource::<RpcRegistry>().types.by_number() {
         if entry.readers.warn() {
             tracing::warn!(
                 "{} arrives and nobody looks at it: read it with a MessageReader, or do not register it here",

@@ -38,8 +38,8 @@ use bevy_ecs::observer::On;
 use bevy_ecs::system::{Query, Res};
 
 pub use calls::{CallId, ReceivedRequest, RequestError, Response, RpcOutcome, RpcReceipt};
-pub(crate) use calls::{Calling, Calls};
-pub(crate) use dispatch::receive;
+pub(crate) use calls::{Calling, Calls, expire};
+pub(crate) use dispatch::{receive, warn_unread};
 pub use entities::{NetworkEntityMap, RpcEntityMap, entity_bits};
 pub(crate) use held::{HeldRpcs, release};
 pub use options::{RpcDirection, RpcOptions};

@@ -316,8 +316,8 @@ pub(crate) type Unsent<'w, 's> = (
 );
 
 /// Hands queued RPCs to the drivers, as far as these take them; the rest waits for the next time. Looks only at buffers
-/// that were changed since the last time, and at those of which something was left.
-pub(crate) fn send((mut net, mut buffers, mut left): Unsent<'_, '_>) {
+/// that were changed since the last time, and at those of which something was left. Notes who has made calls.
+pub(crate) fn send((mut net, mut buffers, mut left): Unsent<'_, '_>, calling: &mut Vec<Entity>) {
     let session = &mut net.session;
     let mut now = None;
     let mut send = |key: ConnectionKey, mut buffer: Mut<'_, OutgoingRpcBuffer>| {
@@ -328,7 +328,15 @@ pub(crate) fn send((mut net, mut buffers, mut left): Unsent<'_, '_>) {
     };
     left.retain(|&entity| buffers.get_mut(entity).is_ok_and(|(_, connection, buffer)| send(connection.key(), buffer)));
     for (entity, connection, buffer) in &mut buffers {
-        if buffer.is_changed() && !buffer.is_empty() && send(connection.key(), buffer) {
+        if !buffer.is_changed() {
+            continue;
+        }
+        if buffer.calls.any()
+            && let Err(place) = calling.binary_search(&entity)
+        {
+            calling.insert(place, entity);
+        }
+        if !buffer.is_empty() && send(connection.key(), buffer) {
             left.push(entity);
         }
     }

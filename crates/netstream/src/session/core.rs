@@ -144,6 +144,10 @@ impl Core {
         self.now = now;
     }
 
+    pub(crate) fn has_protocol(&self) -> bool {
+        self.protocols.is_set()
+    }
+
     pub(crate) fn set_protocol(&mut self, protocol: Protocol, rpcs: Vec<RpcPolicy>) {
         self.protocols.set(protocol);
         self.rpcs = rpcs;

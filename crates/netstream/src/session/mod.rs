@@ -103,6 +103,11 @@ impl Session {
         self.hand_out(now);
     }
 
+    /// Whether there is something to tell the World.
+    pub(crate) fn has_news(&self) -> bool {
+        !(self.core.changes.is_empty() && self.core.touched.is_empty() && self.driver_events.is_empty())
+    }
+
     fn keep_stats(&mut self, of: impl Fn(DriverId) -> bool) {
         for connection in self.core.connections.iter_mut().filter(|connection| of(connection.key.driver)) {
             connection.last_stats = self.store.stats(connection.key).unwrap_or(connection.last_stats);
@@ -136,9 +141,9 @@ impl Session {
     }
 
     /// Lets control messages and what the drivers have queued leave. Connections that shall end stay a little: what the
-    /// application queued for them before comes first.
+    /// application queued for them before comes first. It is still the moment of the last call.
     pub(crate) fn flush(&mut self) {
-        let now = self.now();
+        let now = self.core.last_now();
         self.hand_out(now);
         self.store.flush(now);
     }
@@ -156,8 +161,8 @@ impl Session {
 
     /// Ends the connections that shall end, and lets everything leave.
     pub(crate) fn close_and_flush(&mut self) {
+        let now = self.now();
         self.flush();
-        let now = self.core.last_now();
         let mut any = false;
         for close in self.core.take_closes() {
             self.store.disconnect(now, close.key, &close.reason, close.linger);

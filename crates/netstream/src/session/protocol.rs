@@ -169,6 +169,7 @@ fn fingerprint(entries: &[SchemaEntry]) -> [u8; 16] {
 #[derive(Debug, Default)]
 pub(crate) struct Protocols {
     base: Arc<Protocol>,
+    is_set: bool,
     of_driver: BTreeMap<DriverId, (u64, Arc<Protocol>)>,
 }
 
@@ -177,7 +178,12 @@ impl Protocols {
         &self.base
     }
 
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set
+    }
+
     pub(crate) fn set(&mut self, base: Protocol) {
+        self.is_set = true;
         self.base = Arc::new(base);
         for (channels, protocol) in self.of_driver.values_mut() {
             *protocol = with_channels(&self.base, *channels);
