@@ -8,7 +8,7 @@ use bevy_ecs::prelude::*;
 use netstream::prelude::*;
 use netstream::state::Side;
 use netstream::transport::Mono;
-use netstream::{ConnectionIdentity, NetworkStreamConnection};
+use netstream::{ConnectionIdentity, NetworkStreamConnection, update_network};
 use serde::{Deserialize, Serialize};
 
 use super::ends::Ends;
@@ -120,8 +120,11 @@ impl Peer {
         self.app.world_mut().resource_mut::<NetworkStreamDriver>()
     }
 
-    /// One update, and a look at everything that must hold after it.
+    /// One update, and a look at everything that must hold after it. On every other node the network acts before it, too.
     pub(super) fn update(&mut self, now: Mono, ends: &mut Ends) {
+        if self.node % 2 == 1 {
+            update_network(self.app.world_mut());
+        }
         self.app.update();
         let seen = std::mem::take(&mut *self.app.world_mut().resource_mut::<Seen>());
         for (event, is_rogue) in &seen.observed {
