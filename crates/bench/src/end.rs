@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) clients: usize,
     /// The largest reliable message.
     pub(crate) largest: usize,
+    /// Whether the game does nothing but answer what arrives.
+    pub(crate) only_answers: bool,
 }
 
 /// A server with its clients, or a crowd of clients of which each has one server.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::end::{Crowd, End, Lane};
+use crate::end::{Crowd, End, Lane, Setup};
 
 /// What is measured; see the README of this crate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,11 @@ impl Workload {
             Self::Rpc | Self::Stream(_) | Self::Join => 1000.0,
             Self::PingPong => 0.0,
         }
+    }
+
+    /// What both processes are made for.
+    pub(crate) fn setup(self, clients: usize) -> Setup {
+        Setup { clients, largest: self.stream_bytes(), only_answers: self == Self::PingPong }
     }
 
     /// Whether it is measured for some time, rather than until all is done.

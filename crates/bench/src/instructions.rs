@@ -44,7 +44,11 @@ struct Parts {
 
 impl Parts {
     fn new(clients: usize) -> Self {
-        Self { setup: Setup { clients, largest: 0 }, clock: ManualClock::new(), network: MemoryNetwork::new() }
+        Self {
+            setup: Setup { clients, largest: 0, only_answers: false },
+            clock: ManualClock::new(),
+            network: MemoryNetwork::new(),
+        }
     }
 
     fn driver(&self) -> UdpDriver<MemoryNetwork> {

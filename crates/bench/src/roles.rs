@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::end::{Setup, sleep_until};
+use crate::end::sleep_until;
 use crate::game::{CrowdGame, Game, Workload};
 use crate::measure::Usage;
 use crate::peers::Peer;
@@ -73,7 +73,7 @@ impl Pace {
 
 pub(crate) fn serve(run: &Run) -> ServerReport {
     let Run { peer, workload, clients, seconds } = *run;
-    let mut server = peer.server(&Setup { clients, largest: workload.stream_bytes() });
+    let mut server = peer.server(&workload.setup(clients));
     println!("{}", server.address());
     let mut game = Game::new(workload, clients);
     let (begin, mut start) = (Instant::now(), Usage::now());
@@ -126,7 +126,7 @@ pub(crate) fn crowd(run: &Run, address: &str) -> CrowdReport {
         }
     });
     let Run { peer, workload, clients, .. } = *run;
-    let mut crowd = peer.crowd(address, &Setup { clients, largest: workload.stream_bytes() });
+    let mut crowd = peer.crowd(address, &workload.setup(clients));
     let mut game = CrowdGame::new(workload, clients);
     let mut pace = Pace::new(workload.rate(clients));
     // Half a round away from the server's rounds, wherever these are; what matters is that nobody is woken up.

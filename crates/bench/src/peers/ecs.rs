@@ -3,17 +3,22 @@
 //! Snapshots and commands are raw bytes, RPCs go through the registry. The clients are drivers without an `App` each,
 //! which greet the server with the bytes that a real client World says first.
 
+use std::time::{Duration, Instant};
+
 use bevy_app::{App, Update};
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
-use netstream::NetworkLimits;
 use netstream::driver::udp::{Network, UdpDriver};
 use netstream::prelude::*;
+use netstream::{NetworkLimits, NetworkUpdate, update_network};
 use serde::{Deserialize, Serialize};
 
 use super::netstream::{DriverCrowd, Shared, config};
 use crate::end::{End, Lane, Server, Setup};
 use crate::game::Game;
+
+/// From one update of the `App` to the next where the game only answers.
+const FRAME: Duration = Duration::from_micros(16_667);
 
 /// The kind byte of a command.
 const COMMAND: u8 = 2;
@@ -33,6 +38,8 @@ fn app(plugin: NetworkStreamPlugin, setup: &Setup) -> App {
 pub(crate) struct EcsServer {
     app: App,
     address: String,
+    /// When the last update of the `App` began; `None` where each round is one.
+    frame: Option<Instant>,
 }
 
 #[derive(Resource, Default)]
@@ -57,13 +64,19 @@ impl EcsServer {
     pub(crate) fn with<N: Network>(plugin: NetworkStreamPlugin, driver: UdpDriver<N>, setup: &Setup) -> Self {
         let code = driver.join_code().expect("the default").to_text();
         let mut app = app(plugin, setup);
-        app.init_resource::<Stage>().init_resource::<Players>().add_systems(Update, (enter, play).chain());
+        app.init_resource::<Stage>().init_resource::<Players>();
+        let systems = (enter, play).chain();
+        if setup.only_answers {
+            app.add_systems(NetworkUpdate, systems);
+        } else {
+            app.add_systems(Update, systems);
+        }
         let mut net = app.world_mut().resource_mut::<NetworkStreamDriver>();
         let driver = net.add_driver(driver);
         let listening = net.listen_on(driver, &"udp://127.0.0.1:0".parse().expect("valid")).expect("loopback");
         let address = format!("127.0.0.1:{} {}", listening.endpoint.port().expect("bound"), *code);
         app.update();
-        Self { app, address }
+        Self { app, address, frame: setup.only_answers.then(Instant::now) }
     }
 
     fn swap(&mut self, game: &mut Game) {
@@ -78,7 +91,12 @@ impl Server for EcsServer {
 
     fn update(&mut self, game: &mut Game) {
         self.swap(game);
-        self.app.update();
+        if self.frame.is_some_and(|frame| frame.elapsed() < FRAME) {
+            update_network(self.app.world_mut());
+        } else {
+            self.frame = self.frame.map(|_| Instant::now());
+            self.app.update();
+        }
         self.swap(game);
     }
 }
