@@ -170,7 +170,11 @@ impl World {
         ids.get(usize::from(number) % ids.len().max(1)).copied()
     }
 
+    /// The upper bits of `from` say whose datagram the server thinks this is: nobody's, the right one's, another's.
     fn arrive(&mut self, from: u8, mut datagram: Vec<u8>) {
+        let expected = (0..from >> 6).map(|number| address(from.wrapping_add(number)));
+        expected.for_each(|from| self.server.expect(from));
+        fuzzing::look_ahead(&self.server);
         let from = address(from);
         if self.history.len() < 256 {
             self.history.push(datagram.clone());
