@@ -6,10 +6,9 @@ use bevy_app::{App, AppExit, Plugin, PluginsState};
 use bevy_ecs::schedule::ScheduleLabel;
 use bevy_ecs::world::World;
 
-/// Runs whenever the network has brought something, be it a message, an event, or the end of a call that nobody answered: at
-/// the end of
-/// [`NetworkStreamSystems::Receive`](crate::NetworkStreamSystems::Receive), and in [`update_network`]. Put systems here that
-/// answer at once.
+/// Runs whenever the network has brought something, be it a message, an event, or the end of a call that nobody answered.
+/// Put systems here that answer at once: it runs at the end of
+/// [`NetworkStreamSystems::Receive`](crate::NetworkStreamSystems::Receive), and in [`update_network`].
 ///
 /// Everything that a system of `Update` finds is here, too: [`ReceivedRpc`](crate::ReceivedRpc) and
 /// [`ConnectionEvent`](crate::ConnectionEvent) as messages, which systems of the next update read as well, and the buffers
@@ -18,10 +17,11 @@ use bevy_ecs::world::World;
 pub struct NetworkUpdate;
 
 /// Lets the network act between two updates of the App, as [`NetworkRunnerPlugin`] does: receives, runs [`NetworkUpdate`],
-/// sends. Ticks do not run. Nothing happens without a network, or where the network is acting already.
+/// sends. Nothing happens without a network, or where the network is acting already.
 ///
-/// A connection is accepted, an RPC is answered and an ack leaves then, without waiting for a frame. It takes half as long
-/// as an update of an App in which nothing happens, and does not replace it: messages are dropped by updates.
+/// A connection is accepted, an RPC is answered and an ack leaves then, without waiting for a frame. Where nothing has come
+/// it takes an eighth of the instructions of an update of an App. It does not replace that: ticks, and whoever reads
+/// messages in `Update`, wait for it, and it is what lets go of messages that were read.
 ///
 /// ```
 /// # use netstream::prelude::*;
@@ -38,8 +38,8 @@ pub fn update_network(world: &mut World) {
     crate::systems::between(world);
 }
 
-/// Runs an App without a window: updates at a steady rate, and [`update_network`] between them. Add it after plugins that
-/// bring a runner of their own, such as `ScheduleRunnerPlugin`.
+/// Runs an App without a window, not in a browser: updates at a steady rate, and [`update_network`] between them. Takes the
+/// place of other runners, such as that of `ScheduleRunnerPlugin`, where it is added after them.
 ///
 /// An update that took too long makes the next one start at once; what was missed is not made up for.
 ///
