@@ -280,7 +280,7 @@ impl OutgoingRpcBuffer {
     }
 }
 
-/// RPCs that arrived with this update. Emptied by [`NetworkStreamSystems::Rpc`](crate::NetworkStreamSystems::Rpc),
+/// RPCs that arrived with this update. Emptied by [`NetworkStreamSystems::Receive`](crate::NetworkStreamSystems::Receive),
 /// which turns them into messages.
 #[derive(Component, Debug, Default)]
 pub struct IncomingRpcBuffer(pub(crate) MessageQueue);
