@@ -45,7 +45,6 @@ pub fn update_network(world: &mut World) {
 ///
 /// ```no_run
 /// # use netstream::prelude::*;
-/// # use netstream::{NetworkRunnerPlugin, NetworkUpdate};
 /// # use bevy_app::App;
 /// # use bevy_ecs::prelude::*;
 /// #[derive(serde::Serialize, serde::Deserialize)]

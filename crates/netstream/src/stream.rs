@@ -171,14 +171,14 @@ fn command_types(entity: &EntityWorldMut<'_>) -> Arc<[CommandEntry]> {
     registry.map(|registry| registry.0.by_number()).unwrap_or_default()
 }
 
-/// Whether this World counts ticks.
+/// Whether this World has a network and counts ticks.
 pub(crate) fn is_counting(world: &World) -> bool {
-    world.contains_resource::<NetworkTime>()
+    world.contains_resource::<NetworkTime>() && has_network(world)
 }
 
 /// What there is to do for commands, snapshots and time once what belongs to them is here.
 pub(crate) fn receive(world: &mut World) {
-    if is_counting(world) && has_network(world) {
+    if is_counting(world) {
         time::begin(world);
         read(world);
     }

@@ -54,7 +54,7 @@ pub(crate) fn receive(world: &mut World) {
 
 /// Runs the ticks that are due.
 pub(crate) fn tick(world: &mut World) {
-    if has_network(world) && stream::is_counting(world) {
+    if stream::is_counting(world) {
         time::run_ticks(world);
     }
 }

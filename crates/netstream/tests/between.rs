@@ -11,8 +11,7 @@ use bevy_ecs::system::RunSystemOnce;
 use harness::{Link, Pair, Peer, Say};
 use netstream::prelude::*;
 use netstream::{
-    NetworkRunnerPlugin, NetworkSession, NetworkStreamReconnect, NetworkUpdate, ReconnectStatus, RequestError,
-    Response, RpcOptions, update_network,
+    NetworkSession, NetworkStreamReconnect, ReconnectStatus, RequestError, Response, RpcOptions, update_network,
 };
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use netstream::driver::udp::{Network, UdpDriver};
 use netstream::prelude::*;
-use netstream::{NetworkLimits, NetworkUpdate, update_network};
+use netstream::{NetworkLimits, update_network};
 use serde::{Deserialize, Serialize};
 
 use super::netstream::{DriverCrowd, Shared, config};
