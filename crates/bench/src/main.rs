@@ -24,7 +24,7 @@ const USAGE: &str =
     "netstream-bench WORKLOAD [--clients N] [--runs 5] [--seconds 2] [--peers floor,netstream,...] [--json]
 netstream-bench instructions send|receive|ecs
 workloads: tick rpc stream stream1 fragments join pingpong idle
-peers:     floor netstream netstream-aes netstream-ecs netstream-ecs-aes renet2 renet enet quinn";
+peers:     floor netstream netstream-chacha20 netstream-ecs netstream-ecs-chacha20 renet2 renet enet quinn";
 
 enum Role {
     Compare,

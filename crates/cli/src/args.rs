@@ -291,7 +291,7 @@ fn client(mut arguments: Arguments) -> Result<Client, Early> {
             "idle-timeout" => udp.idle_timeout = Some(arguments.value("idle-timeout", idle_timeout)?),
             "keep-alive" => udp.keep_alive = Some(arguments.value("keep-alive", keep_alive)?),
             "max-datagram" => udp.max_datagram = Some(arguments.value("max-datagram", units::datagram)?),
-            "cipher" => udp.cipher = arguments.value("cipher", units::cipher)?,
+            "cipher" => udp.cipher = Some(arguments.value("cipher", units::cipher)?),
             "rate" => rate = arguments.value("rate", units::rate)?,
             "duration" => duration = Some(arguments.value("duration", units::duration)?),
             "count" if many => crowd.count = Some(arguments.value("count", units::count)?),

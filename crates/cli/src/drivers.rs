@@ -22,8 +22,8 @@ pub(crate) struct UdpSettings {
     pub(crate) io: IoMode,
     /// The largest datagrams that are looked for and taken in; the library's default where `None`.
     pub(crate) max_datagram: Option<usize>,
-    /// How a client's connections are sealed.
-    pub(crate) cipher: SessionCipher,
+    /// How a client's connections are sealed; the library's default where `None`.
+    pub(crate) cipher: Option<SessionCipher>,
 }
 
 impl UdpSettings {
@@ -34,7 +34,7 @@ impl UdpSettings {
         }
         config.limits.idle_timeout = self.idle_timeout.unwrap_or(config.limits.idle_timeout);
         config.io = self.io;
-        config.cipher = self.cipher;
+        config.cipher = self.cipher.unwrap_or(config.cipher);
         config.client_limits.idle_timeout = config.limits.idle_timeout;
         config.limits.keep_alive = self.keep_alive.unwrap_or(config.limits.keep_alive);
         config.client_limits.keep_alive = config.limits.keep_alive;

@@ -102,8 +102,8 @@ Usage: netstream join ENDPOINT --join-code CODE [OPTIONS]
   --keep-alive TIME        time without sending after which a sign of life leaves [500ms]
   --max-datagram BYTES     look for a path that takes larger datagrams, and take them in, up to 1452; the server needs
                            the same [1200]
-  --cipher NAME            how the connection is sealed, chacha20 or aes; aes is faster where both ends have a processor
-                           that computes it, as nearly all do [chacha20]
+  --cipher NAME            how the connection is sealed, aes or chacha20; aes is faster where both ends have a processor
+                           that computes it, as nearly all do [aes if this one does]
   --rate HZ                commands per second [30]
   --duration TIME          how long to play, e.g. 10s [until Ctrl-C]
   --json                   print a JSON object per line
@@ -131,8 +131,8 @@ Usage: netstream bots ENDPOINT --count N --join-code CODE [OPTIONS]
   --keep-alive TIME        time without sending after which a sign of life leaves [500ms]
   --max-datagram BYTES     look for paths that take larger datagrams, and take them in, up to 1452; the server needs
                            the same [1200]
-  --cipher NAME            how the connections are sealed, chacha20 or aes; aes is faster where both ends have a
-                           processor that computes it, as nearly all do [chacha20]
+  --cipher NAME            how the connections are sealed, aes or chacha20; aes is faster where both ends have a
+                           processor that computes it, as nearly all do [aes if this one does]
   --rate HZ                commands per second of each [30]
   --size BYTES             bytes of a command [8]
   --duration TIME          how long to play once all have arrived, e.g. 10s [until Ctrl-C]

@@ -110,7 +110,7 @@ fn a_passphrase_works_as_a_join_code_also_from_a_file() {
 }
 
 #[test]
-fn a_client_that_asks_for_aes_plays_beside_one_that_does_not() {
+fn a_client_that_asks_for_aes_plays_beside_one_that_asks_for_chacha20() {
     let mut server = Server::start(&[]);
     let clients = ["aes", "chacha20"].map(|cipher| server.join(&["--cipher", cipher, "--duration", "1s"]));
     for _ in &clients {

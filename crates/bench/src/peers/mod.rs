@@ -47,14 +47,14 @@ peers! {
     Floor "floor" floor::FloorServer::new, |address, _| floor::FloorCrowd::new(address);
     // The UDP driver alone.
     Netstream "netstream" netstream::DriverServer::new, netstream::DriverCrowd::new;
-    // The same with AES-128-GCM, which clients can ask for.
-    NetstreamAes "netstream-aes" netstream::DriverServer::new, |address, setup| {
-        netstream::DriverCrowd::new(address, setup).with_fastest_cipher()
+    // The same with ChaCha20-Poly1305, which clients of the standard use.
+    NetstreamChaCha20 "netstream-chacha20" netstream::DriverServer::new, |address, setup| {
+        netstream::DriverCrowd::new(address, setup).with_chacha20()
     };
     // The whole stack in an `App`.
     NetstreamEcs "netstream-ecs" ecs::EcsServer::new, ecs::crowd;
-    NetstreamEcsAes "netstream-ecs-aes" ecs::EcsServer::new, |address, setup| {
-        ecs::crowd(address, setup).with_fastest_cipher()
+    NetstreamEcsChaCha20 "netstream-ecs-chacha20" ecs::EcsServer::new, |address, setup| {
+        ecs::crowd(address, setup).with_chacha20()
     };
     #[cfg(feature = "peers")]
     Renet2 "renet2" renet::two::ServerSide::new, |address, _| renet::two::ClientSide::new(address);

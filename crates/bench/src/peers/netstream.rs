@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use netstream::driver::udp::{Access, Network, OsNetwork, UdpConfig};
 use netstream::driver::{Clock, Credentials, NetworkDriver, OsRandom, SystemClock, UdpDriver};
-use netstream::transport::netcode::JoinCode;
+use netstream::transport::netcode::{JoinCode, SessionCipher};
 use netstream::transport::{ChannelId, ConnectionId, Incoming, Now, SharedBytes};
 
 use crate::end::{Crowd, End, Lane, Server, Setup};
@@ -180,9 +180,9 @@ impl<N: Network> DriverCrowd<N> {
         }
     }
 
-    /// Its clients ask for the cipher that is fastest here.
-    pub(super) fn with_fastest_cipher(mut self) -> Self {
-        self.config = self.config.with_fastest_cipher();
+    /// Its clients ask for the cipher of the standard.
+    pub(super) fn with_chacha20(mut self) -> Self {
+        self.config.cipher = SessionCipher::ChaCha20Poly1305;
         self
     }
 

@@ -60,9 +60,10 @@ pub struct UdpConfig {
     pub client_id: u64,
     /// Data for the server where this client makes its own tokens. Nobody checks it.
     pub user_data: Box<[u8; 256]>,
-    /// How connections of this client are sealed where it makes its own tokens. By default as NETCODE 1.02 has it;
-    /// [`with_fastest_cipher`](Self::with_fastest_cipher) chooses. A token of a back-end says it itself, and a server does what
-    /// the token says.
+    /// How connections of this client are sealed where it makes its own tokens: with a join code, whose servers are netstream's.
+    /// By default what is fastest here: AES-128-GCM where this processor computes AES itself, as nearly all do, else
+    /// ChaCha20-Poly1305. Choose the latter for servers that do not compute AES, e.g. a Raspberry Pi 4. A token of a back-end
+    /// says it itself, and a server does what the token says.
     pub cipher: SessionCipher,
     /// Whether a token of a back-end may send this client to loopback and link-local addresses. Off by default.
     pub allow_local_tokens: bool,
@@ -108,7 +109,7 @@ impl UdpConfig {
             token_lifetime: TOKEN_LIFETIME,
             client_id: random.u64(),
             user_data: Box::new([0; 256]),
-            cipher: SessionCipher::default(),
+            cipher: fastest_cipher(),
             allow_local_tokens: false,
             limits,
             client_limits,
@@ -127,14 +128,6 @@ impl UdpConfig {
     pub fn with_channels(mut self, channels: &ChannelTable) -> Self {
         self.server_link.channels = channels.clone();
         self.client_link.channels = channels.clone();
-        self
-    }
-
-    /// The same with the cipher that is fastest here: AES-128-GCM where this processor computes AES itself, as nearly all do.
-    /// Servers are netstream's then, too; theirs should be such processors.
-    #[must_use]
-    pub fn with_fastest_cipher(mut self) -> Self {
-        self.cipher = if computes_aes() { SessionCipher::Aes128Gcm } else { SessionCipher::ChaCha20Poly1305 };
         self
     }
 
@@ -181,6 +174,10 @@ impl UdpConfig {
     }
 }
 
+fn fastest_cipher() -> SessionCipher {
+    if computes_aes() { SessionCipher::Aes128Gcm } else { SessionCipher::ChaCha20Poly1305 }
+}
+
 /// Whether the processor has instructions for AES and for the multiplication in GCM.
 fn computes_aes() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -196,6 +193,12 @@ mod tests {
     use netstream_transport::SeededRandom;
 
     use super::*;
+
+    #[test]
+    fn connections_are_sealed_with_aes_where_the_processor_computes_it() {
+        let aes = UdpConfig::new(&mut SeededRandom::new(1)).cipher == SessionCipher::Aes128Gcm;
+        assert_eq!(aes, computes_aes());
+    }
 
     #[test]
     fn the_largest_datagram_is_kept_to_its_range() {

@@ -45,7 +45,7 @@ contract!(
     ipc_lossy,
     udp_memory,
     udp_memory_lossy,
-    udp_aes_lossy,
+    udp_chacha20_lossy,
     udp_loopback,
     udp_loopback_lossy,
     udp_thread,

@@ -42,8 +42,8 @@ pub(crate) fn udp_memory_lossy() -> Setup {
     udp(MemoryNetwork::new(), LOSSY)
 }
 
-pub(crate) fn udp_aes_lossy() -> Setup {
-    udp_with(MemoryNetwork::new(), LOSSY, |config| config.cipher = SessionCipher::Aes128Gcm)
+pub(crate) fn udp_chacha20_lossy() -> Setup {
+    udp_with(MemoryNetwork::new(), LOSSY, |config| config.cipher = SessionCipher::ChaCha20Poly1305)
 }
 
 pub(crate) fn udp_loopback() -> Setup {

@@ -18,7 +18,7 @@ use netstream::driver::udp::{self, UdpConfig};
 use netstream::driver::{DriverId, IpcDriver, LinkProfile, NetworkDriver, Scheme, Simulated, UdpDriver};
 use netstream::prelude::*;
 use netstream::state::Side;
-use netstream::transport::netcode::JoinCode;
+use netstream::transport::netcode::{JoinCode, SessionCipher};
 use netstream::transport::{Mono, SeededRandom};
 
 pub(crate) use self::alike::check_drivers;
@@ -162,6 +162,8 @@ impl Apps {
                         let mut config = UdpConfig::new(&mut random);
                         config.access = udp::Access::JoinCode(code.clone());
                         config.client_id = 1 + number;
+                        // Both, on whatever machine.
+                        config.cipher = [SessionCipher::Aes128Gcm, SessionCipher::ChaCha20Poly1305][node as usize % 2];
                         config.limits.idle_timeout = workload.idle_timeout;
                         config.client_limits.idle_timeout = workload.idle_timeout;
                         // Everybody comes back as often as they like.
