@@ -24,7 +24,7 @@ impl NetworkStreamDriver {
     }
 
     /// The same with bytes that many clients get: none of them has a copy made where the driver can do without (UDP can,
-    /// from 2 KiB on).
+    /// from 512 bytes on).
     ///
     /// ```no_run
     /// # use netstream::prelude::*;

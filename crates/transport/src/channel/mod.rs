@@ -44,6 +44,7 @@ mod row;
 mod rtt;
 mod send_buffer;
 mod sent;
+mod short_queue;
 mod stats;
 mod stream;
 mod table;

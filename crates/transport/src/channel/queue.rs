@@ -1,9 +1,8 @@
 //! Unreliable messages that wait for their departure.
 
-use std::collections::VecDeque;
-
 use super::frame::{Carrier, fragments, has_id};
 use super::row::Row;
+use super::short_queue::ShortQueue;
 use super::wire::FRAGMENT_BYTES;
 use super::{ChannelConfig, ChannelId, ChannelTable, DropPolicy, Side};
 use crate::SharedBytes;
@@ -16,7 +15,7 @@ pub(super) struct Queue {
     drop: DropPolicy,
     cap: usize,
     data: Row,
-    lengths: VecDeque<u32>,
+    lengths: ShortQueue<u32>,
     /// The id of the next message that carries one.
     next_id: u16,
     /// Fragments of the first message that have left.
@@ -45,7 +44,7 @@ impl Queue {
             drop: config.drop,
             cap: config.queue_cap(side),
             data: Row::default(),
-            lengths: VecDeque::new(),
+            lengths: ShortQueue::new(),
             next_id: first as u16,
             gone: 0,
             dropped: 0,
@@ -157,16 +156,16 @@ impl Queue {
     /// Gives memory back that is not in use.
     pub(super) fn trim(&mut self) {
         self.data.trim();
-        self.lengths.shrink_to_fit();
+        self.lengths.trim();
     }
 
     /// The most that [`heap`](Self::heap) can be.
     pub(super) fn heap_cap(cap: usize) -> usize {
-        Row::heap_cap(cap) + (cap / ChannelConfig::MESSAGE_COST).next_power_of_two() * size_of::<u32>()
+        Row::heap_cap(cap) + ShortQueue::<u32>::heap_cap(cap / ChannelConfig::MESSAGE_COST)
     }
 
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
-        self.data.heap() + self.lengths.capacity() * size_of::<u32>()
+        self.data.heap() + self.lengths.heap()
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use super::memory::{append_ring, copy_out};
+use super::short_queue::ShortQueue;
 use crate::SharedBytes;
 
-/// What is shorter is copied: for what fits in a datagram that costs no more than to keep count of who shares it.
-pub(super) const LEAST_SHARED: usize = 2048;
+/// What is shorter is copied: that costs no more than to keep count of who shares it.
+pub(super) const LEAST_SHARED: usize = 512;
 
 /// A row of bytes, to which is added at its end and from which is taken at its front.
 #[derive(Debug, Default)]
@@ -14,13 +15,8 @@ pub(super) struct Row {
     length: usize,
     /// Those that were copied.
     ring: VecDeque<u8>,
-    /// The others. Most rows never have any, and there are many rows.
-    shared: Option<Box<Shared>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    parts: VecDeque<Part>,
+    /// The others.
+    parts: ShortQueue<Part>,
     /// The sum of `before` over all parts.
     before: usize,
     /// The bytes that the parts keep, whether they are still in the row or not.
@@ -33,9 +29,8 @@ struct Part {
     /// How many bytes of the ring lie between the part before, or the front of the row, and this one.
     before: usize,
     bytes: SharedBytes,
-    /// What of `bytes` is still in the row.
+    /// What of `bytes` is still in the row, to its end.
     from: usize,
-    to: usize,
 }
 
 impl Row {
@@ -46,7 +41,7 @@ impl Row {
     /// Appends copies. The row's memory grows by doubling and not beyond `most`, which its content keeps within.
     pub(super) fn push(&mut self, head: &[u8], bytes: &[u8], most: usize) {
         self.length += head.len() + bytes.len();
-        let most = most.saturating_sub(self.kept());
+        let most = most.saturating_sub(self.kept);
         append_ring(&mut self.ring, head, bytes, most);
     }
 
@@ -59,30 +54,31 @@ impl Row {
         self.push(head, &[], most);
         self.length += to;
         // What an earlier, fuller ring has left must not add to what is kept now.
-        let room = most.saturating_sub(self.kept() + to);
+        let room = most.saturating_sub(self.kept + to);
         if self.ring.capacity() > room {
             self.ring.shrink_to(room);
         }
-        let shared = self.shared.get_or_insert_default();
-        let before = self.ring.len() - shared.before;
-        shared.before += before;
-        shared.kept += to;
-        shared.parts.push_back(Part { before, bytes: bytes.clone(), from: 0, to });
+        let before = self.ring.len() - self.before;
+        self.before += before;
+        self.kept += to;
+        self.parts.push_back(Part { before, bytes: bytes.clone(), from: 0 });
     }
 
     /// Copies the bytes from `start` on into all of `into`. They are there.
     #[inline]
     pub(super) fn copy_out(&self, start: usize, into: &mut [u8]) {
-        match &self.shared {
-            None => copy_out(&self.ring, start, into),
-            Some(shared) => self.copy_out_of(shared, start, into),
+        if self.parts.is_empty() {
+            copy_out(&self.ring, start, into);
+        } else {
+            self.copy_out_parts(start, into);
         }
     }
 
-    fn copy_out_of(&self, shared: &Shared, mut start: usize, mut into: &mut [u8]) {
+    fn copy_out_parts(&self, mut start: usize, mut into: &mut [u8]) {
         // Bytes of the ring before those that `start` is counted from.
         let mut passed = 0;
-        for Part { before, bytes, from, to } in &shared.parts {
+        for Part { before, bytes, from } in self.parts.iter() {
+            let to = bytes.len();
             let (now, rest) = into.split_at_mut(before.saturating_sub(start).min(into.len()));
             copy_out(&self.ring, passed + start, now);
             (start, into, passed) = (start.saturating_sub(*before), rest, passed + before);
@@ -104,21 +100,20 @@ impl Row {
     pub(super) fn drop_front(&mut self, mut count: usize) {
         self.length -= count;
         let mut copied = 0;
-        if let Some(Shared { parts, before, kept }) = self.shared.as_deref_mut() {
-            while count > 0
-                && let Some(part) = parts.front_mut()
-            {
-                let passed = part.before.min(count);
-                let taken = (part.to - part.from).min(count - passed);
-                part.before -= passed;
-                part.from += taken;
-                *before -= passed;
-                copied += passed;
-                count -= passed + taken;
-                if part.from == part.to {
-                    *kept -= part.to;
-                    parts.pop_front();
-                }
+        while count > 0
+            && let Some(part) = self.parts.front_mut()
+        {
+            let to = part.bytes.len();
+            let passed = part.before.min(count);
+            let taken = (to - part.from).min(count - passed);
+            part.before -= passed;
+            part.from += taken;
+            self.before -= passed;
+            copied += passed;
+            count -= passed + taken;
+            if part.from == to {
+                self.kept -= to;
+                self.parts.pop_front();
             }
         }
         self.ring.drain(..copied + count);
@@ -127,30 +122,23 @@ impl Row {
     /// See [`Link::warm`](super::Link::warm).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
-        let part = self.shared.as_ref().and_then(|shared| shared.parts.front()).map_or(0, |part| part.to as u64);
-        part ^ u64::from(self.ring.front().copied().unwrap_or(0))
+        self.parts.front().map_or(0, |part| part.from as u64) ^ u64::from(self.ring.front().copied().unwrap_or(0))
     }
 
     /// Gives memory back that is not in use.
     pub(super) fn trim(&mut self) {
         self.ring.shrink_to_fit();
-        self.shared.take_if(|shared| shared.parts.is_empty());
-    }
-
-    fn kept(&self) -> usize {
-        self.shared.as_ref().map_or(0, |shared| shared.kept)
+        self.parts.trim();
     }
 
     /// The most that [`heap`](Self::heap) can be, where bytes that are kept count until the last of them is dropped.
     pub(super) fn heap_cap(cap: usize) -> usize {
-        let parts = (cap / LEAST_SHARED + 1).next_power_of_two().max(4);
-        cap + size_of::<Shared>() + parts * size_of::<Part>()
+        cap + ShortQueue::<Part>::heap_cap(cap / LEAST_SHARED + 1)
     }
 
     /// Bytes of heap in use, or kept by this row from being given back.
     pub(super) fn heap(&self) -> usize {
-        let list = |shared: &Shared| size_of::<Shared>() + shared.parts.capacity() * size_of::<Part>();
-        self.ring.capacity() + self.kept() + self.shared.as_deref().map_or(0, list)
+        self.ring.capacity() + self.kept + self.parts.heap()
     }
 }
 
@@ -213,7 +201,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&owner), 1);
         let short = SharedBytes::new(Lent(Arc::new(Box::new([1; LEAST_SHARED - 1]))));
         row.push_shared(&[], &short, CAP);
-        assert_eq!(row.kept(), 0, "copied");
+        assert_eq!(row.kept, 0, "copied");
     }
 
     struct Lent(Arc<Box<[u8]>>);

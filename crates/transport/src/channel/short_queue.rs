@@ -1,0 +1,123 @@
+//! Queues that mostly hold one thing.
+
+use std::collections::VecDeque;
+
+/// A queue whose first element lies in it. What lies elsewhere has to be fetched from there, and a server that looks at a
+/// thousand queues one after another, each with one thing in it, has none of that in its processor's caches.
+#[derive(Debug)]
+pub(super) struct ShortQueue<T> {
+    first: Option<T>,
+    /// Those behind it. Stays for the next ones once there were any.
+    #[expect(clippy::box_collection, reason = "most queues never have any, and there are many queues")]
+    more: Option<Box<VecDeque<T>>>,
+}
+
+impl<T> ShortQueue<T> {
+    pub(super) const fn new() -> Self {
+        Self { first: None, more: None }
+    }
+
+    #[inline]
+    pub(super) fn push_back(&mut self, element: T) {
+        if self.first.is_none() {
+            self.first = Some(element);
+        } else {
+            self.more.get_or_insert_default().push_back(element);
+        }
+    }
+
+    #[inline]
+    pub(super) fn pop_front(&mut self) -> Option<T> {
+        let next = self.more.as_mut().and_then(|more| more.pop_front());
+        std::mem::replace(&mut self.first, next)
+    }
+
+    #[inline]
+    pub(super) const fn front(&self) -> Option<&T> {
+        self.first.as_ref()
+    }
+
+    #[inline]
+    pub(super) const fn front_mut(&mut self) -> Option<&mut T> {
+        self.first.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.first.iter().chain(self.more.iter().flat_map(|more| more.iter()))
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
+    }
+
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Gives memory back that is not in use.
+    pub(super) fn trim(&mut self) {
+        self.more.take_if(|more| more.is_empty());
+    }
+
+    /// The most that [`heap`](Self::heap) can be with so many elements at once.
+    pub(super) fn heap_cap(elements: usize) -> usize {
+        size_of::<VecDeque<T>>() + elements.next_power_of_two().max(4) * size_of::<T>()
+    }
+
+    /// Bytes of heap in use.
+    pub(super) fn heap(&self) -> usize {
+        self.more.as_ref().map_or(0, |more| size_of::<VecDeque<T>>() + more.capacity() * size_of::<T>())
+    }
+}
+
+impl<T> Default for ShortQueue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Random, SeededRandom};
+
+    #[test]
+    fn it_is_a_queue() {
+        let mut random = SeededRandom::new(1);
+        let (mut queue, mut model) = (ShortQueue::new(), VecDeque::new());
+        for step in 0..10_000_u32 {
+            // Empty again and again, and now and then long.
+            if random.chance(if step % 1000 < 900 { 0.4 } else { 0.8 }) {
+                queue.push_back(step);
+                model.push_back(step);
+            } else {
+                assert_eq!(queue.pop_front(), model.pop_front());
+            }
+            if let (Some(one), Some(other)) = (queue.front_mut(), model.front_mut()) {
+                *one += 1;
+                *other += 1;
+            }
+            assert_eq!((queue.front(), queue.len(), queue.is_empty()), (model.front(), model.len(), model.is_empty()));
+            assert!(queue.iter().eq(&model));
+            assert!(queue.heap() <= ShortQueue::<u32>::heap_cap(model.len().max(256)));
+        }
+    }
+
+    #[test]
+    fn one_thing_at_a_time_takes_no_memory_elsewhere() {
+        let mut queue = ShortQueue::new();
+        for step in 0..10 {
+            queue.push_back(step);
+            assert_eq!((queue.heap(), queue.pop_front()), (0, Some(step)));
+        }
+        queue.push_back(1);
+        queue.push_back(2);
+        queue.trim();
+        assert_eq!((queue.pop_front(), queue.pop_front()), (Some(1), Some(2)));
+        assert!(queue.heap() > 0, "kept for the next ones");
+        queue.trim();
+        assert_eq!(queue.heap(), 0);
+    }
+}
