@@ -27,11 +27,16 @@ pub(super) struct Lane {
     pub(super) kind: LaneKind,
 }
 
+/// Bytes of the boxes of a reliable lane.
+const ORDERED: usize = size_of::<SendBuffer>() + size_of::<StreamReceiver>();
+const UNORDERED: usize = size_of::<SendBuffer>() + size_of::<UnorderedReceiver>();
+
 #[derive(Debug)]
 pub(super) enum LaneKind {
     Unreliable { queue: Queue, newest: Newest },
-    Ordered { send: SendBuffer, receive: StreamReceiver },
-    Unordered { send: SendBuffer, receive: UnorderedReceiver },
+    // The lanes of a link lie side by side, and those of unreliable channels are the ones that every packet touches.
+    Ordered { send: Box<SendBuffer>, receive: Box<StreamReceiver> },
+    Unordered { send: Box<SendBuffer>, receive: Box<UnorderedReceiver> },
 }
 
 /// What a sequenced channel has delivered last; everything before it is stale.
@@ -59,12 +64,12 @@ impl Lane {
                 newest: if channel.fragmented { Newest::Id(None) } else { Newest::Packet(None) },
             },
             ChannelKind::ReliableOrdered => LaneKind::Ordered {
-                send: SendBuffer::new(true, first, cap),
-                receive: StreamReceiver::new(first, stream_window(limits), incoming),
+                send: Box::new(SendBuffer::new(true, first, cap)),
+                receive: Box::new(StreamReceiver::new(first, stream_window(limits), incoming)),
             },
             ChannelKind::ReliableUnordered => LaneKind::Unordered {
-                send: SendBuffer::new(false, first, cap),
-                receive: UnorderedReceiver::new(first, incoming),
+                send: Box::new(SendBuffer::new(false, first, cap)),
+                receive: Box::new(UnorderedReceiver::new(first, incoming)),
             },
         };
         Self {
@@ -198,9 +203,11 @@ impl Lane {
         match channel.kind {
             ChannelKind::Unreliable | ChannelKind::UnreliableSequenced => Queue::heap_cap(cap),
             ChannelKind::ReliableOrdered => {
-                SendBuffer::heap_cap(cap) + StreamReceiver::heap_cap(stream_window(limits), incoming)
+                ORDERED + SendBuffer::heap_cap(cap) + StreamReceiver::heap_cap(stream_window(limits), incoming)
             }
-            ChannelKind::ReliableUnordered => SendBuffer::heap_cap(cap) + UnorderedReceiver::heap_cap(incoming),
+            ChannelKind::ReliableUnordered => {
+                UNORDERED + SendBuffer::heap_cap(cap) + UnorderedReceiver::heap_cap(incoming)
+            }
         }
     }
 
@@ -208,8 +215,8 @@ impl Lane {
     pub(super) fn heap(&self) -> usize {
         match &self.kind {
             LaneKind::Unreliable { queue, .. } => queue.heap(),
-            LaneKind::Ordered { send, receive } => send.heap() + receive.heap(),
-            LaneKind::Unordered { send, receive } => send.heap() + receive.heap(),
+            LaneKind::Ordered { send, receive } => ORDERED + send.heap() + receive.heap(),
+            LaneKind::Unordered { send, receive } => UNORDERED + send.heap() + receive.heap(),
         }
     }
 }
