@@ -84,6 +84,9 @@ impl Plugin for NetworkRunnerPlugin {
     }
 }
 
+/// A year: from `Duration::MAX` on, or before, an `Instant` has no number any more.
+const LONGEST_FRAME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 fn run(mut app: App, pace: NetworkRunnerPlugin) -> AppExit {
     while app.plugins_state() == PluginsState::Adding {
         std::thread::sleep(Duration::from_millis(1));
@@ -97,7 +100,7 @@ fn run(mut app: App, pace: NetworkRunnerPlugin) -> AppExit {
         let left = next.saturating_duration_since(Instant::now());
         if left.is_zero() {
             app.update();
-            next = (next + pace.frame).max(Instant::now());
+            next = (next + pace.frame.min(LONGEST_FRAME)).max(Instant::now());
         } else {
             update_network(app.world_mut());
             if !pace.pause.is_zero() {

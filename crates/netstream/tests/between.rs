@@ -272,7 +272,7 @@ fn the_runner_answers_and_ends_without_waiting_for_a_frame() {
     };
     let (tell, told) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || {
-        let runner = NetworkRunnerPlugin { frame: Duration::from_secs(3600), pause: Duration::from_millis(1) };
+        let runner = NetworkRunnerPlugin { frame: Duration::MAX, pause: Duration::from_millis(1) };
         let mut server = Peer::new(NetworkStreamPlugin::server());
         server.app.add_plugins(runner).add_systems(NetworkUpdate, (echo, goodbye));
         let listening = server.net().listen("udp://127.0.0.1:0").unwrap();
