@@ -262,7 +262,7 @@ fn a_session_may_be_taken_away_by_what_it_brought() {
     pair.server.app.update();
 }
 
-/// In real time: there is one frame in an hour, and what does not wait for it is done at once.
+/// In real time: no second frame ever comes, and what does not wait for it is done at once.
 #[test]
 fn the_runner_answers_and_ends_without_waiting_for_a_frame() {
     let goodbye = |mut says: MessageReader<'_, '_, ReceivedRpc<Say>>, mut exit: MessageWriter<'_, AppExit>| {
