@@ -38,6 +38,8 @@ mod session;
 mod table;
 mod token;
 #[cfg(test)]
+mod used_up;
+#[cfg(test)]
 mod vectors;
 mod wire;
 

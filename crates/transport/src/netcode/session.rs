@@ -10,7 +10,7 @@ use super::packet::{self, CHALLENGE_BODY, Header, KEEP_ALIVE_BODY, PacketType};
 use super::replay::ReplayWindow;
 use crate::crypto::{Aead, Cipher, Key};
 use crate::mutants;
-use crate::{Mono, Random};
+use crate::{DisconnectCode, DisconnectReason, Mono, Random};
 use zeroize::Zeroizing;
 
 /// Forgeries after which a key is no longer trusted (RFC 9001, section 6.6).
@@ -28,7 +28,11 @@ const CONTEXT: &str = "netstream session keys v1";
 
 /// After so many packets under AES-128-GCM no more are sealed: 2^36 blocks of 16 bytes, up to which nobody tells the cipher
 /// from a perfect one with more luck than 2^-57. At 1000 packets a second that is 12 days.
-const AES_PACKETS: u64 = 1 << 30;
+pub(super) const AES_PACKETS: u64 = if cfg!(test) { 1 << 16 } else { 1 << 30 };
+
+/// Where so many of them are left the connection is to end, so that its last words are sealed, too. A server looks twice a
+/// second, whatever is sent meanwhile.
+const AES_LAST_PACKETS: u64 = AES_PACKETS / 32;
 
 /// The ciphers of types 4, 5 and 6, as (client to server, server to client). `challenge` is what the client has answered: its
 /// number and the sealed token. A server makes no two alike, so that keys which are made with it are of this connection
@@ -68,6 +72,8 @@ pub(crate) struct Session {
     forgeries: u64,
     /// The number that is not reached.
     end: u64,
+    /// From this number on the connection is to end.
+    used_up: u64,
 }
 
 impl Session {
@@ -87,6 +93,7 @@ impl Session {
         let mut session = Self::with(protocol_id, seal_and_open, first, now);
         if cipher == SessionCipher::Aes128Gcm {
             session.end = session.end.min(session.next.saturating_add(AES_PACKETS));
+            session.used_up = session.next.saturating_add(AES_PACKETS - AES_LAST_PACKETS);
         }
         session
     }
@@ -97,6 +104,7 @@ impl Session {
             seal,
             open,
             end: mutants::number_limit(),
+            used_up: u64::MAX,
             next: mutants::first_number(first),
             replay: ReplayWindow::default(),
             last_sent: now,
@@ -166,6 +174,12 @@ impl Session {
     /// Whether so many forgeries have been tried on the key that it must not be used further.
     pub(crate) fn is_worn_out(&self) -> bool {
         self.forgeries >= FORGERY_LIMIT
+    }
+
+    /// Why the connection has to end, if its key has sealed almost all that it may.
+    pub(crate) fn use_up(&self) -> Option<DisconnectReason> {
+        let text = "the keys of this connection are used up; connect again";
+        (self.next >= self.used_up).then(|| DisconnectReason::link(DisconnectCode::LinkError).with_text(text))
     }
 
     /// As [`Link::warm`](crate::channel::Link::warm), for what opening the next packet needs.
