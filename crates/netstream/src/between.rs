@@ -84,7 +84,7 @@ impl Plugin for NetworkRunnerPlugin {
     }
 }
 
-/// A year: from `Duration::MAX` on, or before, an `Instant` has no number any more.
+/// A year. Some duration is too long to be added to an [`Instant`], and which is the system's affair.
 const LONGEST_FRAME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn run(mut app: App, pace: NetworkRunnerPlugin) -> AppExit {
