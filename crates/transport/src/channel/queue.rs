@@ -44,7 +44,7 @@ impl Queue {
             drop: config.drop,
             cap: config.queue_cap(side),
             data: Row::default(),
-            lengths: ShortQueue::new(),
+            lengths: ShortQueue::default(),
             next_id: first as u16,
             gone: 0,
             dropped: 0,

@@ -13,10 +13,6 @@ pub(super) struct ShortQueue<T> {
 }
 
 impl<T> ShortQueue<T> {
-    pub(super) const fn new() -> Self {
-        Self { first: None, more: None }
-    }
-
     #[inline]
     pub(super) fn push_back(&mut self, element: T) {
         if self.first.is_none() {
@@ -74,7 +70,7 @@ impl<T> ShortQueue<T> {
 
 impl<T> Default for ShortQueue<T> {
     fn default() -> Self {
-        Self::new()
+        Self { first: None, more: None }
     }
 }
 
@@ -86,7 +82,7 @@ mod tests {
     #[test]
     fn it_is_a_queue() {
         let mut random = SeededRandom::new(1);
-        let (mut queue, mut model) = (ShortQueue::new(), VecDeque::new());
+        let (mut queue, mut model) = (ShortQueue::default(), VecDeque::new());
         for step in 0..10_000_u32 {
             // Empty again and again, and now and then long.
             if random.chance(if step % 1000 < 900 { 0.4 } else { 0.8 }) {
@@ -107,7 +103,7 @@ mod tests {
 
     #[test]
     fn one_thing_at_a_time_takes_no_memory_elsewhere() {
-        let mut queue = ShortQueue::new();
+        let mut queue = ShortQueue::default();
         for step in 0..10 {
             queue.push_back(step);
             assert_eq!((queue.heap(), queue.pop_front()), (0, Some(step)));

@@ -407,7 +407,7 @@ impl Client {
                 if now.mono >= self.session.last_received + self.idle_timeout() {
                     self.counters.add(Counter::TimedOut);
                     self.end(DisconnectReason::link(DisconnectCode::Timeout));
-                } else if let Some(reason) = self.session.use_up() {
+                } else if let Some(reason) = self.session.used_up() {
                     self.events.push_back(Event::Closed { reason });
                     self.close(now, Farewell::Goodbye);
                 }

@@ -177,7 +177,7 @@ impl Session {
     }
 
     /// Why the connection has to end, if its key has sealed almost all that it may.
-    pub(crate) fn use_up(&self) -> Option<DisconnectReason> {
+    pub(crate) fn used_up(&self) -> Option<DisconnectReason> {
         let text = "the keys of this connection are used up; connect again";
         (self.next >= self.used_up).then(|| DisconnectReason::link(DisconnectCode::LinkError).with_text(text))
     }

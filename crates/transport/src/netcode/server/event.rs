@@ -92,8 +92,8 @@ pub enum Event {
         /// What to tell it: `ServerFull`, `IdentityInUse` or `Refused`.
         code: DisconnectCode,
     },
-    /// The connection is over. If the peer may still be there (`Superseded`, `Flood`, keys that are used up), payloads can be sealed for about
-    /// a second to tell it why.
+    /// The connection is over. If the peer may still be there (`Superseded`, `Flood`, keys that are used up), payloads can be
+    /// sealed for about a second to tell it why.
     Closed {
         /// Which connection.
         connection: ConnectionId,

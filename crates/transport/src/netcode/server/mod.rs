@@ -486,7 +486,7 @@ impl Server {
                 if now >= connection.session.last_received + connection.idle_timeout(&self.limits) {
                     self.counters.add(Counter::TimedOut);
                     self.end(now, id, DisconnectReason::link(DisconnectCode::Timeout), false);
-                } else if let Some(reason) = connection.session.use_up() {
+                } else if let Some(reason) = connection.session.used_up() {
                     self.end(now, id, reason, true);
                 } else if now >= connection.session.last_sent + connection.keep_alive_interval(&self.limits) {
                     self.queue_keep_alive(now, id);
