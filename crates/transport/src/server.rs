@@ -115,7 +115,7 @@ enum Phase {
     /// Messages flow.
     Open,
     /// We are leaving for this reason; the link says when it is done.
-    Closing(DisconnectReason),
+    Closing(Box<DisconnectReason>),
     /// Over and reported; our goodbye is repeated.
     Parting { copies: u8, next: Mono },
     /// Over and reported; the peer's goodbye is answered.
@@ -167,7 +167,7 @@ impl Server {
     ) {
         if std::mem::take(&mut self.expects) {
             let Self { peers, netcode, .. } = self;
-            warm(peers, netcode.expected(), |index| netcode.warm_to_open(index));
+            warm(peers, netcode.expected(), Link::warm_to_receive, |index| netcode.warm_to_open(index));
         }
         if let netcode::server::Received::Payload { connection, body } =
             self.netcode.handle_datagram(now, from, datagram)
@@ -261,7 +261,7 @@ impl Server {
     /// `Disconnected` is reported. Unknown or ended connections are ignored.
     pub fn disconnect(&mut self, now: Now, connection: ConnectionId, reason: &DisconnectReason, linger: Duration) {
         let Some(peer) = self.peer_mut(connection).filter(|peer| matches!(peer.phase, Phase::Open)) else { return };
-        peer.phase = Phase::Closing(reason.clone());
+        peer.phase = Phase::Closing(reason.clone().into());
         peer.link.close(now.mono, reason, linger);
         self.settle(now, connection);
         self.list(connection);
@@ -278,7 +278,7 @@ impl Server {
             // Who is leaving already does so for its own reason.
             self.disconnect(now, id, reason, Duration::ZERO);
             if let Some(Peer { phase: Phase::Closing(reason), link, .. }) = self.peer_mut(id) {
-                let reason = reason.clone();
+                let reason = DisconnectReason::clone(reason);
                 link.close(now.mono, &reason, Duration::ZERO);
                 self.report(now, id, reason);
             }
@@ -455,12 +455,17 @@ impl std::fmt::Debug for Server {
 /// processor's caches: what it has to wait for is fetched side by side for all of them, rather than one thing after another
 /// when each is needed.
 ///
-/// `below` does the same for what the layer below has of one.
-fn warm(peers: &[Option<Box<Peer>>], indices: impl Iterator<Item = u32> + Clone, below: impl Fn(u32) -> u64) {
+/// `near` and `below` do so for what a link, and what the layer below, has of one.
+fn warm(
+    peers: &[Option<Box<Peer>>],
+    indices: impl Iterator<Item = u32> + Clone,
+    near: impl Fn(&Link) -> u64,
+    below: impl Fn(u32) -> u64,
+) {
     let peers = indices.clone().filter_map(|index| peers.get(index as usize)?.as_deref());
-    let near = peers.clone().fold(0, |sum, peer| sum ^ u64::from(peer.generation) ^ peer.link.warm());
-    let far = peers.fold(0, |sum, peer| sum ^ peer.link.warm_far());
-    std::hint::black_box(indices.fold(near ^ far, |sum, index| sum ^ below(index)));
+    let sum = peers.clone().fold(0, |sum, peer| sum ^ u64::from(peer.generation) ^ near(&peer.link));
+    let sum = peers.fold(sum, |sum, peer| sum ^ peer.link.warm_far());
+    std::hint::black_box(indices.fold(sum, |sum, index| sum ^ below(index)));
 }
 
 #[inline]

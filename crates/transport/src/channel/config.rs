@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::congestion::Congestion;
 use super::lane::Lane;
 use super::pacer::Pacer;
+use super::path::PathMtu;
 use super::reassembly::Reassembly;
 use super::sent::Sent;
 use super::wire::{INITIAL_WINDOW, MAX_WINDOW};
@@ -54,7 +56,8 @@ impl LinkConfig {
     pub fn heap_cap(&self, limits: &Limits) -> usize {
         let lane = |(_, channel)| size_of::<Lane>() + Lane::heap_cap(self, limits, channel);
         let channels = self.channels.iter().map(lane).sum::<usize>();
-        channels + Reassembly::heap_cap(limits) + Sent::heap_cap() + size_of::<Pacer>()
+        let parts = size_of::<Pacer>() + size_of::<Reassembly>() + Congestion::heap_cap() + PathMtu::heap_cap();
+        channels + Reassembly::heap_cap(limits) + Sent::heap_cap() + parts
     }
 
     /// The largest packet that is written: `mtu`, kept to its range.

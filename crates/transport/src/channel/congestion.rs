@@ -97,7 +97,6 @@ pub(super) struct Seen {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Congestion {
-    packet: u64,
     /// Bytes that have arrived, and when that was noticed last.
     delivered: u64,
     delivered_at: Mono,
@@ -118,7 +117,6 @@ pub(super) struct Congestion {
     last_round_rtt: Span,
     round_samples: u32,
     full_rounds: u32,
-    full_bandwidth: u64,
     /// Bytes acknowledged in a row after round trips so long that a queue must be there.
     queued_bytes: u64,
     noise: Span,
@@ -130,17 +128,37 @@ pub(super) struct Congestion {
     epoch_at: Mono,
     epoch_acked: u64,
     loss_percent: u64,
+    packet: u64,
+    full_bandwidth: u64,
     cycle: usize,
     cycle_at: Mono,
     /// How long the part of the cycle before this one took.
     filled_for: Span,
-    /// Where the link is looked after once per tick: the last visits at which something left, newest first.
+    /// There once the link has been looked after once per tick.
+    ticks: Option<Box<Ticks>>,
+}
+
+/// What is known where the link is only looked after once per tick.
+#[derive(Debug)]
+struct Ticks {
+    /// The last visits at which something left, newest first.
     visits: [Visit; VISITS],
     /// How long packets lately took at least until a visit saw their ack, and how long they do without a queue.
     lag: MinFilter,
     path: MinFilter,
     /// Since when the two differ by a queue.
     stands_since: Option<Mono>,
+}
+
+impl Default for Ticks {
+    fn default() -> Self {
+        Self {
+            visits: Default::default(),
+            lag: MinFilter::new(LAG_FOR),
+            path: MinFilter::new(PATH_FOR),
+            stands_since: None,
+        }
+    }
 }
 
 /// What was in flight before and after one visit.
@@ -182,23 +200,25 @@ impl Congestion {
             epoch_acked: 0,
             newest: None,
             acked: 0,
-            visits: [Visit::default(); VISITS],
-            lag: MinFilter::new(LAG_FOR),
-            path: MinFilter::new(PATH_FOR),
-            stands_since: None,
+            ticks: None,
         }
     }
 
-    /// See [`Link::warm`](super::Link::warm).
+    /// See [`Link::warm_to_receive`](super::Link::warm_to_receive).
     #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        self.delivered
+    pub(super) fn warm_to_receive(&self) -> u64 {
+        self.warm_to_send()
             ^ self.newest.is_some() as u64
             ^ self.round_ends
-            ^ self.queued_bytes
-            ^ self.bandwidth.get()
+            ^ self.min_rtt_at.as_nanos()
             ^ self.aggregation.get()
             ^ self.epoch_acked
+    }
+
+    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
+    #[inline]
+    pub(super) fn warm_to_send(&self) -> u64 {
+        self.delivered
     }
 
     /// A packet leaves while `in_flight` bytes are on their way.
@@ -269,7 +289,7 @@ impl Congestion {
         self.loss_percent = seen.loss_percent;
         if self.tick.is_zero() && seen.tick.is_some() {
             // Those of an earlier time with ticks.
-            self.visits = Default::default();
+            self.ticks.get_or_insert_default().visits = Default::default();
         }
         self.tick = seen.tick.unwrap_or_default();
         self.step(now, seen.in_flight as u64);
@@ -324,7 +344,7 @@ impl Congestion {
     /// Whether even the shortest round trip of the last rounds tells of a queue: one that does not go away by itself.
     fn queue_stands(&self) -> bool {
         if !self.tick.is_zero() {
-            return self.stands_since.is_some();
+            return self.ticks.as_ref().is_some_and(|ticks| ticks.stands_since.is_some());
         }
         let shortest = self.round_rtt.min(self.last_round_rtt);
         shortest != Span::MAX && shortest > self.min_rtt.unwrap_or(shortest) + self.queue_sign()
@@ -336,51 +356,19 @@ impl Congestion {
         if self.tick.is_zero() {
             return;
         }
-        let [last, ..] = &mut self.visits;
+        let judges = self.mode == Mode::Cruise && !self.is_app_limited();
+        let (packet, rate) = (self.packet, self.bandwidth.get().max(1));
+        let Some(ticks) = &mut self.ticks else { return };
+        let [last, ..] = &mut ticks.visits;
         if last.at == now {
-            last.after = last.after.max(in_flight + self.packet); // acks may have come in between
+            last.after = last.after.max(in_flight + packet); // acks may have come in between
             return;
         }
-        if self.mode == Mode::Cruise && !self.is_app_limited() {
-            self.note_lag(now, in_flight);
+        if judges {
+            ticks.note_lag(now, in_flight, rate);
         }
-        self.visits.rotate_right(1);
-        self.visits[0] = Visit { at: now, before: in_flight, after: in_flight + self.packet };
-    }
-
-    fn note_lag(&mut self, now: Mono, in_flight: u64) {
-        // How long ago, at the present rate, left what is unacknowledged. Where everything of a visit is acknowledged and
-        // nothing of the next, that is only known to lie between the two.
-        let rate = self.bandwidth.get().max(1);
-        let (mut least, mut sent) = (None, 0);
-        for visit in &self.visits {
-            sent += visit.after - visit.before;
-            let ago = now
-                .after(visit.at)
-                .saturating_sub(Span::from_nanos(sent.saturating_sub(in_flight) * 1_000_000_000 / rate));
-            if sent >= in_flight {
-                least = least.or(Some(ago));
-            }
-            if sent > in_flight {
-                self.path.update(now, ago);
-                break;
-            }
-        }
-        if let Some(least) = least {
-            self.lag.update(now, least);
-        }
-        let (Some(lag), Some(path)) = (self.lag.get(), self.path.get()) else { return };
-        if lag <= path + TICK_QUEUE {
-            self.stands_since = None;
-            return;
-        }
-        let since = *self.stands_since.get_or_insert(now);
-        if now.after(since) > STANDING_AT_MOST {
-            // No queue lasts so long: the path has become longer.
-            self.path = MinFilter::new(PATH_FOR);
-            self.path.update(now, lag);
-            self.stands_since = None;
-        }
+        ticks.visits.rotate_right(1);
+        ticks.visits[0] = Visit { at: now, before: in_flight, after: in_flight + packet };
     }
 
     fn is_app_limited(&self) -> bool {
@@ -483,9 +471,55 @@ impl Congestion {
         Some((self.bandwidth.get() * gain / 100).max(per_second(least, smoothed)))
     }
 
+    /// The most that [`heap`](Self::heap) can be.
+    pub(super) const fn heap_cap() -> usize {
+        size_of::<Ticks>()
+    }
+
+    /// Bytes of heap in use.
+    pub(super) fn heap(&self) -> usize {
+        self.ticks.as_ref().map_or(0, |ticks| size_of_val(&**ticks))
+    }
+
     /// The delivery rate of the path in bytes per second; 0 before anything is known.
     pub(super) fn bandwidth(&self) -> u64 {
         self.bandwidth.get()
+    }
+}
+
+impl Ticks {
+    fn note_lag(&mut self, now: Mono, in_flight: u64, rate: u64) {
+        // How long ago, at the present rate, left what is unacknowledged. Where everything of a visit is acknowledged and
+        // nothing of the next, that is only known to lie between the two.
+        let (mut least, mut sent) = (None, 0);
+        for visit in &self.visits {
+            sent += visit.after - visit.before;
+            let ago = now
+                .after(visit.at)
+                .saturating_sub(Span::from_nanos(sent.saturating_sub(in_flight) * 1_000_000_000 / rate));
+            if sent >= in_flight {
+                least = least.or(Some(ago));
+            }
+            if sent > in_flight {
+                self.path.update(now, ago);
+                break;
+            }
+        }
+        if let Some(least) = least {
+            self.lag.update(now, least);
+        }
+        let (Some(lag), Some(path)) = (self.lag.get(), self.path.get()) else { return };
+        if lag <= path + TICK_QUEUE {
+            self.stands_since = None;
+            return;
+        }
+        let since = *self.stands_since.get_or_insert(now);
+        if now.after(since) > STANDING_AT_MOST {
+            // No queue lasts so long: the path has become longer.
+            self.path = MinFilter::new(PATH_FOR);
+            self.path.update(now, lag);
+            self.stands_since = None;
+        }
     }
 }
 

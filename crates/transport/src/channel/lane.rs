@@ -19,7 +19,7 @@ pub(super) struct Lane {
     fragmented: bool,
     /// It is noted that the peer should hear how much it may send.
     tells_window: bool,
-    weight: u64,
+    weight: u32,
     /// Bytes that have left, divided by the weight: among equals the one that has had least is next.
     served: u64,
     max_message: usize,
@@ -77,7 +77,7 @@ impl Lane {
             priority: channel.priority,
             fragmented: channel.fragmented && !channel.kind.is_reliable(),
             tells_window: false,
-            weight: u64::from(channel.weight.max(1)),
+            weight: channel.weight.max(1).into(),
             served: 0,
             max_message: channel.max_message(config.side),
             queue_cap: cap,
@@ -98,7 +98,7 @@ impl Lane {
         }
     }
 
-    /// See [`Link::warm`](super::Link::warm).
+    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
         let kind = match &self.kind {
@@ -166,7 +166,7 @@ impl Lane {
 
     /// Notes that this many bytes have left.
     pub(super) fn serve(&mut self, bytes: usize) {
-        self.served += bytes as u64 * 256 / self.weight;
+        self.served += bytes as u64 * 256 / u64::from(self.weight);
     }
 
     /// Something is queued again: the time without work gives no claim.

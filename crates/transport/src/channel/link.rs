@@ -58,8 +58,7 @@ const MAX_DOUBLINGS: u32 = 2;
 pub struct Link {
     config: Arc<LinkConfig>,
     limits: Arc<Limits>,
-    /// Numbers until one is left out.
-    skip_in: u64,
+    closing: Closing,
     /// From when the next probe timeout counts.
     probe_from: Mono,
     active_at: Mono,
@@ -67,11 +66,12 @@ pub struct Link {
     timeouts: u32,
     /// Packets in a row that asked for no ack.
     unasking: u32,
+    /// Numbers until one is left out.
+    skip_in: u32,
     /// Probes that may leave whatever the window says.
     probes: u8,
     slow_reported: bool,
     trimmed: bool,
-    closing: Closing,
     sent: Sent,
     state: State,
 }
@@ -238,7 +238,7 @@ impl Link {
         let due = sooner(due, if all { self.opens_at() } else { None });
         let due = sooner(due, self.closing.due());
         let due = sooner(due, if all { self.sizing_due() } else { None });
-        let due = sooner(due, self.state.reassembly.expires_at());
+        let due = sooner(due, self.state.reassembly.as_ref().and_then(|reassembly| reassembly.expires_at()));
         sooner(due, sooner(slow, trim))
     }
 
@@ -286,7 +286,9 @@ impl Link {
         }
         let timeout = self.probe_timeout();
         self.state.path.check(now, timeout);
-        self.state.reassembly.expire(now);
+        if let Some(reassembly) = &mut self.state.reassembly {
+            reassembly.expire(now);
+        }
         let slow = self.state.reliable_charged > 0 && self.state.progress_at + self.limits.slow_consumer <= now;
         if slow && !self.slow_reported {
             self.slow_reported = true;
@@ -348,25 +350,33 @@ impl Link {
         Some(Backlog { pressure: lane.pressure(), bytes, delay })
     }
 
-    /// Looks at all parts that a packet will need, so that they are in the processor's caches. What it returns is of no
-    /// use but that it must be computed.
+    /// Looks at all parts that the next packet to arrive will need, so that they are in the processor's caches: at one word
+    /// at least of each 64 bytes. What it returns is of no use but that it must be computed.
     #[inline]
-    pub(crate) fn warm(&self) -> u64 {
-        let state = &self.state;
-        self.sent.warm()
-            ^ state.congestion.warm()
-            ^ state.received.warm()
-            ^ u64::from(state.has_work())
-            ^ state.traffic.packets_sent
-            ^ u64::from(state.pacer.is_open())
-            ^ state.rtt.smoothed().map_or(0, |smoothed| smoothed.as_nanos())
-            ^ state.path.size() as u64
-            ^ state.events.len() as u64
-            ^ u64::from(self.closing.is_open())
-            ^ self.active_at.as_nanos()
+    pub(crate) fn warm_to_receive(&self) -> u64 {
+        self.warm() ^ self.state.congestion.warm_to_receive()
     }
 
-    /// The same for what lies elsewhere, whose place has to be known first.
+    /// The same for the next packet to leave.
+    #[inline]
+    pub(crate) fn warm_to_send(&self) -> u64 {
+        self.warm() ^ self.state.congestion.warm_to_send()
+    }
+
+    #[inline]
+    fn warm(&self) -> u64 {
+        let state = &self.state;
+        self.active_at.as_nanos()
+            ^ self.sent.warm()
+            ^ u64::from(state.has_work())
+            ^ state.traffic.packets_sent
+            ^ state.rtt.smoothed().map_or(0, |smoothed| smoothed.as_nanos())
+            ^ u64::from(state.pacer.is_open())
+            ^ u64::from(state.reassembly.is_some())
+            ^ state.received.warm()
+    }
+
+    /// The same of either for what lies elsewhere, whose place has to be known first.
     #[inline]
     pub(crate) fn warm_far(&self) -> u64 {
         self.state.lanes.first().map_or(0, Lane::warm) ^ self.sent.warm_far()
@@ -374,7 +384,7 @@ impl Link {
 
     /// Figures, since the link exists.
     pub fn stats(&self) -> LinkStats {
-        let state = &self.state;
+        let (state, path) = (&self.state, self.state.path.figures());
         let mut stats = LinkStats {
             rtt: state.rtt.smoothed().map(Duration::from),
             min_rtt: state.rtt.min().map(Duration::from),
@@ -389,11 +399,11 @@ impl Link {
             congestion_window: state.congestion.window(),
             pacing_rate: state.congestion.bandwidth(),
             packet_size: state.path.size(),
-            mtu_probes: state.path.probes,
-            mtu_probes_lost: state.path.probes_lost,
-            mtu_black_holes: state.path.black_holes,
-            reassembly_evicted: state.reassembly.evicted,
-            reassembly_expired: state.reassembly.expired,
+            mtu_probes: path.probes,
+            mtu_probes_lost: path.probes_lost,
+            mtu_black_holes: path.black_holes,
+            reassembly_evicted: state.reassembly.as_ref().map_or(0, |reassembly| reassembly.evicted),
+            reassembly_expired: state.reassembly.as_ref().map_or(0, |reassembly| reassembly.expired),
             ..state.counters
         };
         for lane in &state.lanes {
@@ -420,7 +430,7 @@ impl Link {
         });
     }
 
-    /// Bytes of heap that this link has, but for events that were not polled; at most [`LinkConfig::heap_cap`]
+    /// Bytes of heap that this link has, but for its goodbye and for events that were not polled; at most [`LinkConfig::heap_cap`]
     /// of the limits in force, and what larger ones have let it grow to, until that is used up.
     pub fn heap(&self) -> usize {
         self.sent.heap() + self.state.heap()

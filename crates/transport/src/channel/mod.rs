@@ -38,6 +38,7 @@ mod partial;
 mod path;
 mod queue;
 mod ranges;
+mod rare_queue;
 mod reassembly;
 mod received;
 mod row;

@@ -35,9 +35,15 @@ const UNHEARD_FOR: Span = Span::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct PathMtu {
+    size: u16,
+    /// Where larger packets than usual may leave.
+    search: Option<Box<Search>>,
+}
+
+#[derive(Debug)]
+struct Search {
     floor: u16,
     max: u16,
-    size: u16,
     /// Losses of the size that is being tried.
     failures: u8,
     /// When the probe under way counts as lost, if nothing tells before.
@@ -47,6 +53,12 @@ pub(super) struct PathMtu {
     /// Packets above the floor that left since one was acknowledged, and when the first of them did.
     unheard: u32,
     unheard_since: Mono,
+    figures: Figures,
+}
+
+/// How the search went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Figures {
     pub(super) probes: u64,
     pub(super) probes_lost: u64,
     pub(super) black_holes: u64,
@@ -55,20 +67,20 @@ pub(super) struct PathMtu {
 impl PathMtu {
     /// Packets of `floor` bytes are taken for granted; more than `max` is never tried.
     pub(super) fn new(floor: usize, max: usize) -> Self {
-        let floor = floor.min(MAX_PACKET) as u16;
-        Self {
-            floor,
-            max: max.min(MAX_PACKET).max(usize::from(floor)) as u16,
-            size: floor,
-            failures: 0,
-            expires: None,
-            next: None,
-            unheard: 0,
-            unheard_since: Mono::ZERO,
-            probes: 0,
-            probes_lost: 0,
-            black_holes: 0,
-        }
+        let (floor, max) = (floor.min(MAX_PACKET) as u16, max.min(MAX_PACKET) as u16);
+        let search = || {
+            Box::new(Search {
+                floor,
+                max,
+                failures: 0,
+                expires: None,
+                next: None,
+                unheard: 0,
+                unheard_since: Mono::ZERO,
+                figures: Figures::default(),
+            })
+        };
+        Self { size: floor, search: (max > floor).then(search) }
     }
 
     /// The largest packet that may be written, in bytes.
@@ -76,112 +88,153 @@ impl PathMtu {
         usize::from(self.size)
     }
 
-    /// The next larger size to try.
-    fn candidate(&self) -> Option<u16> {
-        let step = LADDER.into_iter().find(|step| *step > self.size).unwrap_or(self.max).min(self.max);
-        (step > self.size).then_some(step)
+    pub(super) fn figures(&self) -> Figures {
+        self.search.as_ref().map_or_else(Figures::default, |search| search.figures)
     }
 
     /// The peer has acknowledged something: the search may begin, if it has not.
+    #[inline]
     pub(super) fn on_confirmed(&mut self, now: Mono) {
-        if self.candidate().is_some() && self.next.is_none() && self.expires.is_none() {
-            self.next = Some(now);
+        let Some(search) = &mut self.search else { return };
+        if search.candidate(self.size).is_some() && search.next.is_none() && search.expires.is_none() {
+            search.next = Some(now);
         }
     }
 
     /// The size of the probe that may leave now.
+    #[inline]
     pub(super) fn wants(&self, now: Mono) -> Option<usize> {
-        let due = self.expires.is_none() && self.next.is_some_and(|at| at <= now);
-        self.candidate().filter(|_| due).map(usize::from)
+        let search = self.search.as_ref()?;
+        let due = search.expires.is_none() && search.next.is_some_and(|at| at <= now);
+        search.candidate(self.size).filter(|_| due).map(usize::from)
     }
 
     /// Whether nothing is [due](Self::due), whatever the timeout.
+    #[inline]
     pub(super) fn is_settled(&self) -> bool {
-        self.expires.is_none() && self.next.is_none() && self.unheard < UNHEARD
+        self.search
+            .as_ref()
+            .is_none_or(|search| search.expires.is_none() && search.next.is_none() && search.unheard < UNHEARD)
     }
 
     /// When something has to be done at the latest; `None` if never.
     pub(super) fn due(&self, timeout: Span) -> Option<Mono> {
-        let probe = self.expires.or(self.next);
-        [probe, self.blind_at(timeout)].into_iter().flatten().min()
+        let search = self.search.as_ref()?;
+        let probe = search.expires.or(search.next);
+        [probe, search.blind_at(timeout)].into_iter().flatten().min()
     }
 
     /// A probe cannot leave at present.
     pub(super) fn postpone(&mut self, now: Mono) {
-        self.next = Some(now + POSTPONED);
+        if let Some(search) = &mut self.search {
+            search.next = Some(now + POSTPONED);
+        }
     }
 
     /// Probes of this size cannot leave from here at all.
     pub(super) fn stop(&mut self, now: Mono) {
-        self.failures = 0;
-        self.next = Some(now + RAISE);
+        if let Some(search) = &mut self.search {
+            search.stop(now);
+        }
     }
 
     pub(super) fn on_probe_sent(&mut self, now: Mono, timeout: Span) {
-        self.probes += 1;
-        self.next = None;
-        self.expires = Some(now + timeout * 2);
+        let Some(search) = &mut self.search else { return };
+        search.figures.probes += 1;
+        search.next = None;
+        search.expires = Some(now + timeout * 2);
     }
 
     /// Whether the probe under way has to be given up.
     pub(super) fn is_expired(&self, now: Mono) -> bool {
-        self.expires.is_some_and(|at| at <= now)
+        self.search.as_ref().is_some_and(|search| search.expires.is_some_and(|at| at <= now))
     }
 
     /// A probe has arrived. One that had been given up tells nothing new.
     pub(super) fn on_probe_acked(&mut self, now: Mono, size: usize) {
-        if self.expires.take().is_none() {
+        let Some(search) = &mut self.search else { return };
+        if search.expires.take().is_none() {
             return;
         }
-        self.failures = 0;
-        self.unheard = 0;
-        self.size = self.size.max((size.min(MAX_PACKET) as u16).min(self.max));
-        self.next = self.candidate().map(|_| now);
+        search.failures = 0;
+        search.unheard = 0;
+        self.size = self.size.max((size.min(MAX_PACKET) as u16).min(search.max));
+        search.next = search.candidate(self.size).map(|_| now);
     }
 
     /// The probe is lost: that says nothing of congestion, and it carried nothing.
     pub(super) fn on_probe_lost(&mut self, now: Mono) {
-        self.probes_lost += 1;
-        if self.expires.take().is_none() {
+        let Some(search) = &mut self.search else { return };
+        search.figures.probes_lost += 1;
+        if search.expires.take().is_none() {
             return;
         }
-        self.failures += 1;
-        if self.failures < MAX_FAILURES {
-            self.next = Some(now);
+        search.failures += 1;
+        if search.failures < MAX_FAILURES {
+            search.next = Some(now);
         } else {
-            self.stop(now);
+            search.stop(now);
         }
     }
 
     /// A packet has left that asks for an ack and is no probe.
+    #[inline]
     pub(super) fn on_sent(&mut self, now: Mono, size: usize) {
-        if size > usize::from(self.floor) && self.size > self.floor {
-            if self.unheard == 0 {
-                self.unheard_since = now;
+        let Some(search) = &mut self.search else { return };
+        if size > usize::from(search.floor) && self.size > search.floor {
+            if search.unheard == 0 {
+                search.unheard_since = now;
             }
-            self.unheard = self.unheard.saturating_add(1);
+            search.unheard = search.unheard.saturating_add(1);
         }
     }
 
+    #[inline]
     pub(super) fn on_acked(&mut self, size: usize) {
-        if size > usize::from(self.floor) {
-            self.unheard = 0;
+        if let Some(search) = &mut self.search
+            && size > usize::from(search.floor)
+        {
+            search.unheard = 0;
         }
-    }
-
-    fn blind_at(&self, timeout: Span) -> Option<Mono> {
-        (self.unheard >= UNHEARD).then(|| self.unheard_since + UNHEARD_FOR.max(timeout * 3))
     }
 
     /// Goes back to the floor where nothing larger arrives any more.
     pub(super) fn check(&mut self, now: Mono, timeout: Span) {
-        if self.blind_at(timeout).is_some_and(|at| at <= now) {
-            self.black_holes += 1;
-            self.size = self.floor;
-            self.unheard = 0;
-            self.expires = None;
-            self.stop(now);
+        let Some(search) = &mut self.search else { return };
+        if search.blind_at(timeout).is_some_and(|at| at <= now) {
+            search.figures.black_holes += 1;
+            search.unheard = 0;
+            search.expires = None;
+            search.stop(now);
+            self.size = search.floor;
         }
+    }
+
+    /// The most that [`heap`](Self::heap) can be.
+    pub(super) const fn heap_cap() -> usize {
+        size_of::<Search>()
+    }
+
+    /// Bytes of heap in use.
+    pub(super) fn heap(&self) -> usize {
+        self.search.as_ref().map_or(0, |search| size_of_val(&**search))
+    }
+}
+
+impl Search {
+    /// The next size to try that is larger than `size`.
+    fn candidate(&self, size: u16) -> Option<u16> {
+        let step = LADDER.into_iter().find(|step| *step > size).unwrap_or(self.max).min(self.max);
+        (step > size).then_some(step)
+    }
+
+    fn stop(&mut self, now: Mono) {
+        self.failures = 0;
+        self.next = Some(now + RAISE);
+    }
+
+    fn blind_at(&self, timeout: Span) -> Option<Mono> {
+        (self.unheard >= UNHEARD).then(|| self.unheard_since + UNHEARD_FOR.max(timeout * 3))
     }
 }
 
@@ -197,7 +250,7 @@ mod tests {
             mtu.on_probe_sent(now, TIMEOUT);
             if size <= path { mtu.on_probe_acked(now, size) } else { mtu.on_probe_lost(now) }
         }
-        (mtu.size(), mtu.probes)
+        (mtu.size(), mtu.figures().probes)
     }
 
     #[test]

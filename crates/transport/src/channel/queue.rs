@@ -60,7 +60,7 @@ impl Queue {
         self.data.len() + self.lengths.len() * message_cost()
     }
 
-    /// See [`Link::warm`](super::Link::warm).
+    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
         self.data.warm() ^ u64::from(self.lengths.front().copied().unwrap_or(0))

@@ -23,13 +23,10 @@ pub(super) const SPACING: Span = Span::from_millis(8);
 /// then that needs no more.
 const URGENT: u64 = 16;
 
-/// What has arrived. In this order in memory: what comes last is looked at for every packet, as is what follows in
-/// [`State`](super::link).
+/// What has arrived. In this order in memory: all but one word of what comes last is not looked at.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Received {
-    /// What of the last [`WINDOW`] numbers has arrived.
-    bits: Bits,
     /// The number after the newest one.
     next: u64,
     /// When the newest arrived.
@@ -46,6 +43,8 @@ pub(super) struct Received {
     urgent: bool,
     /// Packets that ask for an ack and have arrived since the last one left.
     asking: u32,
+    /// What of the last [`WINDOW`] numbers has arrived.
+    bits: Bits,
 }
 
 impl Received {
@@ -63,7 +62,7 @@ impl Received {
         }
     }
 
-    /// See [`Link::warm`](super::Link::warm).
+    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
         let known = self.bits.has_seen(self.next);

@@ -119,7 +119,7 @@ impl Row {
         self.ring.drain(..copied + count);
     }
 
-    /// See [`Link::warm`](super::Link::warm).
+    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
         self.parts.front().map_or(0, |part| part.from as u64) ^ u64::from(self.ring.front().copied().unwrap_or(0))

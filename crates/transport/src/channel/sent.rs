@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::number::{is_before, later};
+use super::rare_queue::RareQueue;
 use super::wire::Ack;
 use super::{ChannelId, Violation};
 use crate::Mono;
@@ -19,10 +20,10 @@ const CARGO: usize = 2 * HISTORY - MAX_CARGO;
 pub(super) const MAX_CARGO: usize = 64;
 
 /// How many later packets have to be acknowledged before one counts as lost; RFC 9002 §6.1.1.
-const REORDER: u64 = 3;
+const REORDER: u32 = 3;
 
 /// The reordering that a path may teach us to tolerate, in packets.
-const MAX_REORDER: u64 = 64;
+const MAX_REORDER: u32 = 64;
 
 /// What a packet carried, as far as somebody must hear of its fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,30 +96,31 @@ pub(super) trait Fates {
     fn resend(&mut self, cargo: Cargo);
 }
 
-/// The sent packets, oldest first, without gap.
+/// The sent packets, oldest first, without gap. In this order in memory; see [`State`](super::link).
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Sent {
     packets: VecDeque<Packet>,
     cargo: VecDeque<Cargo>,
-    /// Numbers of the first packet and the first cargo in the queues.
-    base: u64,
-    cargo_base: u64,
-    /// The first number of all.
-    first: u64,
     next: u64,
     /// The number after the newest acknowledged one.
     acked: u64,
+    /// Numbers of the first packet and the first cargo in the queues.
+    base: u64,
+    cargo_base: u64,
     /// The number after the newest that was left out.
     whole_from: u64,
-    /// The numbers that were left out and may still be acknowledged by a liar.
-    skipped: VecDeque<u64>,
-    in_flight: usize,
-    bytes_in_flight: usize,
-    reliable_in_flight: usize,
+    /// The first number of all.
+    first: u64,
+    in_flight: u32,
+    bytes_in_flight: u32,
+    reliable_in_flight: u32,
     /// Packets that a path has overtaken others by without loss, + 1.
-    reorder: u64,
+    reorder: u32,
     /// When the oldest packet in flight will count as lost if no ack arrives for it.
     loss_at: Option<Mono>,
+    /// The numbers that were left out and may still be acknowledged by a liar.
+    skipped: RareQueue<u64>,
 }
 
 impl Sent {
@@ -132,7 +134,7 @@ impl Sent {
             next: first,
             acked: first,
             whole_from: first,
-            skipped: VecDeque::new(),
+            skipped: RareQueue::new(),
             in_flight: 0,
             bytes_in_flight: 0,
             reliable_in_flight: 0,
@@ -141,10 +143,11 @@ impl Sent {
         }
     }
 
-    /// See [`Link::warm`](super::Link::warm).
+    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
     #[inline]
     pub(super) fn warm(&self) -> u64 {
-        self.packets.len() as u64 ^ self.next ^ self.acked ^ self.bytes_in_flight as u64 ^ self.reorder
+        let due = self.loss_at.map_or(0, Mono::as_nanos);
+        self.packets.len() as u64 ^ self.next ^ due
     }
 
     /// See [`Link::warm_far`](super::Link::warm_far).
@@ -167,17 +170,17 @@ impl Sent {
     }
 
     pub(super) const fn bytes_in_flight(&self) -> usize {
-        self.bytes_in_flight
+        self.bytes_in_flight as usize
     }
 
     /// Packets in flight whose loss would hold something up.
     pub(super) const fn reliable_in_flight(&self) -> usize {
-        self.reliable_in_flight
+        self.reliable_in_flight as usize
     }
 
     /// Packets that ask for an ack and are in flight.
     pub(super) const fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_flight as usize
     }
 
     pub(super) const fn loss_at(&self) -> Option<Mono> {
@@ -213,8 +216,8 @@ impl Sent {
         self.push(now, fate, size, reliable, snapshot, fates);
         if asks {
             self.in_flight += 1;
-            self.bytes_in_flight += size;
-            self.reliable_in_flight += usize::from(reliable);
+            self.bytes_in_flight += size as u32;
+            self.reliable_in_flight += u32::from(reliable);
         }
     }
 
@@ -327,8 +330,8 @@ impl Sent {
             let settled = packet.settled();
             if was_lost {
                 // The path reorders more than we thought.
-                let overtaken = newest_known.wrapping_sub(number);
-                self.reorder = self.reorder.max(overtaken.min(MAX_REORDER));
+                let overtaken = newest_known.wrapping_sub(number).min(MAX_REORDER.into()) as u32;
+                self.reorder = self.reorder.max(overtaken);
             } else {
                 self.leave_flight(size, reliable);
             }
@@ -352,7 +355,7 @@ impl Sent {
                 continue;
             }
             let deadline = packet.sent_at + loss_delay;
-            if known - 1 - index >= self.reorder || deadline <= now {
+            if known - 1 - index >= self.reorder.into() || deadline <= now {
                 self.lose(index as usize, fates);
             } else if self.loss_at.is_none_or(|at| deadline < at) {
                 self.loss_at = Some(deadline);
@@ -401,8 +404,8 @@ impl Sent {
 
     fn leave_flight(&mut self, size: usize, reliable: bool) {
         self.in_flight -= 1;
-        self.bytes_in_flight -= size;
-        self.reliable_in_flight -= usize::from(reliable);
+        self.bytes_in_flight -= size as u32;
+        self.reliable_in_flight -= u32::from(reliable);
     }
 
     /// Lets the cargo of the oldest `count` reliable packets in flight be sent again, though they are not given up.
@@ -432,15 +435,13 @@ impl Sent {
     }
 
     /// The most that [`heap`](Self::heap) can be.
-    pub(super) const fn heap_cap() -> usize {
-        HISTORY * size_of::<Packet>() + 2 * HISTORY * size_of::<Cargo>() + HISTORY / 64 * 2 * size_of::<u64>()
+    pub(super) fn heap_cap() -> usize {
+        HISTORY * size_of::<Packet>() + 2 * HISTORY * size_of::<Cargo>() + RareQueue::<u64>::heap_cap(HISTORY / 64)
     }
 
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
-        self.packets.capacity() * size_of::<Packet>()
-            + self.cargo.capacity() * size_of::<Cargo>()
-            + self.skipped.capacity() * size_of::<u64>()
+        self.packets.capacity() * size_of::<Packet>() + self.cargo.capacity() * size_of::<Cargo>() + self.skipped.heap()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Queues that mostly hold one thing.
 
-use std::collections::VecDeque;
+use super::rare_queue::RareQueue;
 
 /// A queue whose first element lies in it. What lies elsewhere has to be fetched from there, and a server that looks at a
 /// thousand queues one after another, each with one thing in it, has none of that in its processor's caches.
@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 pub(super) struct ShortQueue<T> {
     first: Option<T>,
     /// Those behind it. Stays for the next ones once there were any.
-    #[expect(clippy::box_collection, reason = "most queues never have any, and there are many queues")]
-    more: Option<Box<VecDeque<T>>>,
+    more: RareQueue<T>,
 }
 
 impl<T> ShortQueue<T> {
@@ -18,13 +17,13 @@ impl<T> ShortQueue<T> {
         if self.first.is_none() {
             self.first = Some(element);
         } else {
-            self.more.get_or_insert_default().push_back(element);
+            self.more.push_back(element);
         }
     }
 
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<T> {
-        let next = self.more.as_mut().and_then(|more| more.pop_front());
+        let next = self.more.pop_front();
         std::mem::replace(&mut self.first, next)
     }
 
@@ -39,12 +38,12 @@ impl<T> ShortQueue<T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.first.iter().chain(self.more.iter().flat_map(|more| more.iter()))
+        self.first.iter().chain(self.more.iter())
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
+        usize::from(self.first.is_some()) + self.more.len()
     }
 
     #[inline]
@@ -54,28 +53,30 @@ impl<T> ShortQueue<T> {
 
     /// Gives memory back that is not in use.
     pub(super) fn trim(&mut self) {
-        self.more.take_if(|more| more.is_empty());
+        self.more.trim();
     }
 
     /// The most that [`heap`](Self::heap) can be with so many elements at once.
     pub(super) fn heap_cap(elements: usize) -> usize {
-        size_of::<VecDeque<T>>() + elements.next_power_of_two().max(4) * size_of::<T>()
+        RareQueue::<T>::heap_cap(elements)
     }
 
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
-        self.more.as_ref().map_or(0, |more| size_of::<VecDeque<T>>() + more.capacity() * size_of::<T>())
+        self.more.heap()
     }
 }
 
 impl<T> Default for ShortQueue<T> {
     fn default() -> Self {
-        Self { first: None, more: None }
+        Self { first: None, more: RareQueue::new() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use crate::{Random, SeededRandom};
 

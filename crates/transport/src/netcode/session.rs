@@ -56,13 +56,15 @@ pub(crate) fn ciphers(
     }
 }
 
-/// What both ends of a connection do with packets of types 4, 5 and 6.
+/// What both ends of a connection do with packets of types 4, 5 and 6. In this order in memory: what every packet touches
+/// comes first.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Session {
     pub(crate) protocol_id: u64,
-    /// The number of the next packet that we send.
+    /// The number of the next packet that we send, and the one that is not reached.
     next: u64,
+    end: u64,
     pub(crate) last_sent: Mono,
     /// When the last authentic packet arrived (H12).
     pub(crate) last_received: Mono,
@@ -70,8 +72,6 @@ pub(crate) struct Session {
     seal: Cipher,
     open: Cipher,
     forgeries: u64,
-    /// The number that is not reached.
-    end: u64,
     /// From this number on the connection is to end.
     used_up: u64,
 }
@@ -182,7 +182,7 @@ impl Session {
         (self.next >= self.used_up).then(|| DisconnectReason::link(DisconnectCode::LinkError).with_text(text))
     }
 
-    /// As [`Link::warm`](crate::channel::Link::warm), for what opening the next packet needs.
+    /// As [`Link::warm_to_send`](crate::channel::Link::warm_to_send), for what opening the next packet needs.
     #[inline]
     pub(crate) fn warm_to_open(&self) -> u64 {
         self.replay.warm() ^ self.open.warm()

@@ -88,7 +88,7 @@ impl Server {
         let reason = match &peer.phase {
             Phase::Open => reason,
             // We were about to leave, and did not get to hear that the goodbye has arrived.
-            Phase::Closing(ours) => ours.clone(),
+            Phase::Closing(ours) => DisconnectReason::clone(ours),
             _ => return,
         };
         peer.link.close(now.mono, &reason, Duration::ZERO);
@@ -119,7 +119,7 @@ impl Server {
                 }
                 // Also where both ends left at the same time: each has its own reason.
                 (LinkEvent::Closed, Phase::Closing(reason)) => {
-                    let reason = reason.clone();
+                    let reason = DisconnectReason::clone(reason);
                     self.report(now, id, reason);
                 }
                 (LinkEvent::SlowConsumer, Phase::Open) => {

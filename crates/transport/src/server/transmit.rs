@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{GOODBYE_INTERVAL, Phase, Server, TIMERS_PER_PEER, Transmit, find, find_mut, warm};
-use crate::channel::Allowance;
+use crate::channel::{Allowance, Link};
 use crate::netcode::{self, Farewell, HEADROOM};
 use crate::turns::Turn;
 use crate::{ConnectionId, Mono, Now};
@@ -20,7 +20,8 @@ impl Server {
             if self.warmed == 0 && !turn.bulk {
                 let coming = self.turns.coming().take(WARMED);
                 self.warmed = coming.len();
-                warm(&self.peers, coming.map(|id| id.index), |index| self.netcode.warm_to_seal(index));
+                let coming = coming.map(|id| id.index);
+                warm(&self.peers, coming, Link::warm_to_send, |index| self.netcode.warm_to_seal(index));
             }
             let Some(transmit) = self.poll_link(now, turn, buf) else {
                 self.end_turn(now, turn);

@@ -17,9 +17,12 @@ const REPEAT: Duration = Duration::from_millis(50);
 /// How often a peer's goodbye is acknowledged; `udp-protocol.md` §8.
 const MAX_ACKS: u8 = 10;
 
-/// Where a link stands on its way to the end.
+/// Where a link stands on its way to the end. Of one that is open there is nothing to keep.
 #[derive(Debug, Default)]
-pub(super) struct Closing {
+pub(super) struct Closing(Option<Box<Ending>>);
+
+#[derive(Debug)]
+struct Ending {
     phase: Phase,
     /// Our goodbye, encoded, if we close.
     goodbye: Vec<u8>,
@@ -28,10 +31,8 @@ pub(super) struct Closing {
     acks_sent: u8,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    #[default]
-    Open,
     /// What was queued reliably is delivered first.
     Flushing {
         until: Mono,
@@ -45,29 +46,43 @@ enum Phase {
 }
 
 impl Closing {
+    #[inline]
     pub(super) fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        self.0.is_none()
     }
 
+    #[inline]
     pub(super) fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
+        self.phase() == Some(Phase::Closed)
     }
 
+    #[inline]
     pub(super) fn is_saying(&self) -> bool {
-        matches!(self.phase, Phase::Saying { .. })
+        matches!(self.phase(), Some(Phase::Saying { .. }))
     }
 
     /// Whether the peer's goodbye is to be acknowledged.
     pub(super) fn owes_ack(&self) -> bool {
-        self.acks_owed > 0
+        self.0.as_ref().is_some_and(|ending| ending.acks_owed > 0)
     }
 
+    #[inline]
     pub(super) fn due(&self) -> Option<Mono> {
-        match self.phase {
-            Phase::Open | Phase::Closed => None,
+        match self.phase()? {
+            Phase::Closed => None,
             Phase::Flushing { until } => Some(until),
             Phase::Saying { next, until } => Some(next.min(until)),
         }
+    }
+
+    #[inline]
+    fn phase(&self) -> Option<Phase> {
+        self.0.as_ref().map(|ending| ending.phase)
+    }
+
+    /// Our goodbye, encoded; `None` if we do not close.
+    fn goodbye(&self) -> Option<&[u8]> {
+        self.0.as_ref().map(|ending| &ending.goodbye[..]).filter(|goodbye| !goodbye.is_empty())
     }
 }
 
@@ -79,22 +94,22 @@ impl Link {
         if !self.closing.is_open() {
             return;
         }
-        reason.encode(&mut self.closing.goodbye);
+        let mut goodbye = Vec::new();
+        reason.encode(&mut goodbye);
         let linger = if mutant(15) { Duration::ZERO } else { linger };
-        self.closing.phase = Phase::Flushing { until: now + linger };
+        let phase = Phase::Flushing { until: now + linger };
+        self.closing = Closing(Some(Box::new(Ending { phase, goodbye, acks_owed: 0, acks_sent: 0 })));
         self.advance_closing(now);
     }
 
     /// Writes one more copy of our goodbye, for after the linger time; `None` if the peer needs none: it has
     /// acknowledged one, or has closed itself.
     pub fn goodbye_packet(&mut self, now: Mono, buf: &mut [u8]) -> Option<usize> {
-        if self.closing.goodbye.is_empty() || self.state.goodbye_arrived {
-            return None;
-        }
+        let goodbye = self.closing.goodbye().filter(|_| !self.state.goodbye_arrived)?;
         let room = buf.len().min(self.config.packet_size());
         let mut writer = Writer::new(&mut buf[..room]);
         write_head(&mut writer, self.sent.next(), self.sent.acked());
-        write_close(&mut writer, &self.closing.goodbye);
+        write_close(&mut writer, goodbye);
         Some(self.depart_alone(now, writer.len()))
     }
 
@@ -106,41 +121,46 @@ impl Link {
     }
 
     /// Moves on where nothing stands in the way any more.
+    #[inline]
     pub(super) fn advance_closing(&mut self, now: Mono) {
-        if let Phase::Flushing { until } = self.closing.phase
+        let Closing(Some(ending)) = &mut self.closing else { return };
+        if let Phase::Flushing { until } = ending.phase
             && self.state.reliable_charged == 0
         {
-            self.closing.phase = Phase::Saying { next: now, until };
+            ending.phase = Phase::Saying { next: now, until };
         }
-        match self.closing.phase {
-            Phase::Saying { .. } if self.state.goodbye_arrived => self.end(LinkEvent::Closed),
-            Phase::Flushing { until } | Phase::Saying { until, .. } if until <= now => self.end(LinkEvent::Closed),
-            _ => {}
+        let over = match ending.phase {
+            Phase::Saying { .. } if self.state.goodbye_arrived => true,
+            Phase::Flushing { until } | Phase::Saying { until, .. } => until <= now,
+            Phase::Closed => false,
+        };
+        if over {
+            ending.phase = Phase::Closed;
+            self.state.events.push_back(LinkEvent::Closed);
         }
-    }
-
-    fn end(&mut self, event: LinkEvent) {
-        self.closing.phase = Phase::Closed;
-        self.state.events.push_back(event);
     }
 
     /// The peer's goodbye has arrived, for the first time or again.
     pub(super) fn handle_close(&mut self, reason: DisconnectReason) {
-        if self.closing.acks_owed + self.closing.acks_sent < MAX_ACKS {
-            self.closing.acks_owed += 1;
+        let open = self.closing.is_open();
+        let nothing = || Box::new(Ending { phase: Phase::Closed, goodbye: Vec::new(), acks_owed: 0, acks_sent: 0 });
+        let ending = self.closing.0.get_or_insert_with(nothing);
+        if ending.acks_owed + ending.acks_sent < MAX_ACKS {
+            ending.acks_owed += 1;
         }
-        match self.closing.phase {
-            Phase::Open => self.end(LinkEvent::RemoteClosed(reason)),
-            Phase::Flushing { .. } | Phase::Saying { .. } if mutant(2) => self.closing.phase = Phase::Closed,
+        match ending.phase {
+            _ if open => self.state.events.push_back(LinkEvent::RemoteClosed(reason)),
+            Phase::Flushing { .. } | Phase::Saying { .. } if mutant(2) => {}
             // Both sides close: each keeps its own reason, and nobody is left to take the rest.
-            Phase::Flushing { .. } | Phase::Saying { .. } => self.end(LinkEvent::Closed),
+            Phase::Flushing { .. } | Phase::Saying { .. } => self.state.events.push_back(LinkEvent::Closed),
             Phase::Closed => {}
         }
+        ending.phase = Phase::Closed;
         self.state.goodbye_arrived = true;
     }
 
     pub(super) fn handle_close_ack(&mut self, now: Mono) {
-        if !self.closing.goodbye.is_empty() {
+        if self.closing.goodbye().is_some() {
             self.state.goodbye_arrived = true;
             self.advance_closing(now);
         }
@@ -148,11 +168,9 @@ impl Link {
 
     /// What a closed link still has to say.
     pub(super) fn poll_closed(&mut self, now: Mono, buf: &mut [u8]) -> Option<usize> {
-        if self.closing.acks_owed == 0 {
-            return None;
-        }
-        self.closing.acks_owed = 0;
-        self.closing.acks_sent += 1;
+        let ending = self.closing.0.as_mut().filter(|ending| ending.acks_owed > 0)?;
+        ending.acks_owed = 0;
+        ending.acks_sent += 1;
         let room = buf.len().min(self.config.packet_size());
         let mut writer = Writer::new(&mut buf[..room]);
         write_head(&mut writer, self.sent.next(), self.sent.acked());
@@ -162,13 +180,15 @@ impl Link {
     }
 
     /// Writes the goodbye if it is due.
+    #[inline]
     pub(super) fn write_goodbye(&mut self, now: Mono, writer: &mut Writer<'_>) -> bool {
-        let Phase::Saying { next, until } = self.closing.phase else { return false };
-        if next > now || writer.room() < 1 + self.closing.goodbye.len() {
+        let Closing(Some(ending)) = &mut self.closing else { return false };
+        let Phase::Saying { next, until } = ending.phase else { return false };
+        if next > now || writer.room() < 1 + ending.goodbye.len() {
             return false;
         }
-        self.closing.phase = Phase::Saying { next: now + REPEAT, until };
-        write_close(writer, &self.closing.goodbye);
+        ending.phase = Phase::Saying { next: now + REPEAT, until };
+        write_close(writer, &ending.goodbye);
         self.sent.load(Cargo::Close);
         true
     }

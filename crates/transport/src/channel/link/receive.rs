@@ -6,6 +6,7 @@ use super::super::codec::Reader;
 use super::super::congestion::Seen;
 use super::super::frame::{Fragment, Frame};
 use super::super::lane::LaneKind;
+use super::super::reassembly::Reassembly;
 use super::super::rtt::MAX_DELAY;
 use super::super::stream::Taken;
 use super::super::wire::{Ack, DELAY_UNIT, Head};
@@ -149,8 +150,8 @@ impl Link {
             (Some(LaneKind::Unreliable { newest, .. }), id) => {
                 if newest.admit(number, id) {
                     sink(channel, bytes);
-                    if let Some(id) = id {
-                        self.state.reassembly.give_up_before(channel, id);
+                    if let (Some(id), Some(reassembly)) = (id, &mut self.state.reassembly) {
+                        reassembly.give_up_before(channel, id);
                     }
                 } else {
                     self.state.counters.dropped_stale += 1;
@@ -181,13 +182,15 @@ impl Link {
                     return Ok(Taken::Yes);
                 }
                 let mut complete = false;
-                self.state.reassembly.handle(now, channel, lane.priority, fragment, |message| {
+                let new = || Box::new(Reassembly::new(&self.limits));
+                let reassembly = self.state.reassembly.get_or_insert_with(new);
+                reassembly.handle(now, channel, lane.priority, fragment, |message| {
                     complete = true;
                     sink(channel, message);
                 })?;
                 if complete && matches!(newest, super::super::lane::Newest::Id(_)) {
                     newest.admit(0, Some(fragment.id));
-                    self.state.reassembly.give_up_before(channel, fragment.id);
+                    reassembly.give_up_before(channel, fragment.id);
                 }
                 Ok(Taken::Yes)
             }

@@ -1,12 +1,11 @@
 //! Everything of a link but the packets under way: what hears of their fate.
 
-use std::collections::VecDeque;
-
 use super::super::congestion::Congestion;
 use super::super::lane::{Lane, LaneKind};
 use super::super::number::expand;
 use super::super::pacer::Pacer;
 use super::super::path::PathMtu;
+use super::super::rare_queue::RareQueue;
 use super::super::reassembly::Reassembly;
 use super::super::received::Received;
 use super::super::rtt::Rtt;
@@ -16,8 +15,8 @@ use super::mask::Mask;
 use crate::{Limits, Mono, Random, SeededRandom};
 
 /// One number in this many to this many more is left out; `security.md` T-D5.
-const SKIP_LEAST: u64 = 64;
-const SKIP_MOST: u64 = 512;
+const SKIP_LEAST: u32 = 64;
+const SKIP_MOST: u32 = 512;
 
 /// The least rate at which fragments of unreliable messages leave, in bytes per second: 256 KiB in half of the time that
 /// the receiver waits for the rest of a message.
@@ -31,7 +30,7 @@ pub(super) const SMOOTH_BURST: u32 = 32;
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct State {
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Box<[Lane]>,
     /// Which lanes have something that could leave.
     busy: Mask,
     count: Count,
@@ -46,14 +45,15 @@ pub(super) struct State {
     pub(super) traffic: Traffic,
     pub(super) loss: Loss,
     pub(super) rtt: Rtt,
-    pub(super) pacer: Pacer,
     pub(super) path: PathMtu,
-    pub(super) events: VecDeque<LinkEvent>,
+    pub(super) pacer: Pacer,
+    pub(super) events: RareQueue<LinkEvent>,
     /// Keeps the bandwidth that the application allows, if it sets a limit.
     pub(super) cap: Option<Box<Pacer>>,
+    /// There once a fragment has arrived.
+    pub(super) reassembly: Option<Box<Reassembly>>,
     pub(super) congestion: Congestion,
     pub(super) received: Received,
-    pub(super) reassembly: Reassembly,
     /// Spreads the fragments of large unreliable messages.
     pub(super) smoother: Pacer,
     pub(super) counters: LinkStats,
@@ -102,8 +102,8 @@ impl State {
             smoother: Pacer::filled(now, SMOOTH_BURST * config.packet_size() as u32),
             cap: limits.bandwidth.map(|_| Box::new(Pacer::new(now))),
             path: PathMtu::new(config.packet_size(), config.max_mtu),
-            reassembly: Reassembly::new(limits),
-            events: VecDeque::new(),
+            reassembly: None,
+            events: RareQueue::new(),
             loss: Loss::default(),
             traffic: Traffic::default(),
             counters: LinkStats::default(),
@@ -118,8 +118,8 @@ impl State {
     }
 
     /// How many numbers to use before the next one is left out.
-    pub(super) fn draw_skip(&mut self) -> u64 {
-        SKIP_LEAST + self.random.below(SKIP_MOST - SKIP_LEAST)
+    pub(super) fn draw_skip(&mut self) -> u32 {
+        SKIP_LEAST + self.random.below(u64::from(SKIP_MOST - SKIP_LEAST)) as u32
     }
 
     /// Notes whether a lane has work, after anything that may have changed it.
@@ -221,7 +221,9 @@ impl State {
             Some(_) => _ = self.cap.get_or_insert_with(|| Box::new(Pacer::new(self.now))),
             None => self.cap = None,
         }
-        self.reassembly.set_limits(limits);
+        if let Some(reassembly) = &mut self.reassembly {
+            reassembly.set_limits(limits);
+        }
         for index in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(index) else { return };
             lane.set_limits(limits);
@@ -234,15 +236,19 @@ impl State {
         for lane in &mut self.lanes {
             lane.trim();
         }
-        self.reassembly.trim();
-        self.events.shrink_to_fit();
+        if let Some(reassembly) = &mut self.reassembly {
+            reassembly.trim();
+        }
+        self.events.trim();
     }
 
     pub(super) fn heap(&self) -> usize {
-        self.lanes.capacity() * size_of::<Lane>()
+        size_of_val(&*self.lanes)
             + self.lanes.iter().map(Lane::heap).sum::<usize>()
-            + self.reassembly.heap()
+            + self.reassembly.as_ref().map_or(0, |reassembly| size_of_val(&**reassembly) + reassembly.heap())
             + self.cap.as_ref().map_or(0, |cap| size_of_val(&**cap))
+            + self.path.heap()
+            + self.congestion.heap()
     }
 }
 

@@ -31,16 +31,16 @@ impl InboundRates {
     }
 }
 
-/// In this order in memory: what every packet touches comes first, the rest behind the session.
+/// In this order in memory: what packets that arrive touch, what all packets do, and the rest behind the session.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Connection {
-    pub(super) address: SocketAddr,
-    pub(super) phase: Phase,
     packets: Bucket,
     bytes: Bucket,
     /// Forgeries in the tick of that number.
     forgeries: (u64, u32),
+    pub(super) phase: Phase,
+    pub(super) address: SocketAddr,
     pub(super) session: Session,
     /// Since when, and when last, the peer sent more than it may.
     over_rate: Option<(Mono, Mono)>,
