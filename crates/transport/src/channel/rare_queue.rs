@@ -1,6 +1,7 @@
 //! Queues that almost always are empty.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// A queue that takes 8 bytes until there is something in it.
 #[derive(Debug)]
@@ -20,6 +21,23 @@ impl<T> RareQueue<T> {
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<T> {
         self.0.as_mut().and_then(|queue| queue.pop_front())
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&T> {
+        self.0.as_ref()?.get(index)
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.0.as_mut()?.get_mut(index)
+    }
+
+    /// The elements at these places, which are there.
+    pub(super) fn range(&self, places: Range<usize>) -> impl Iterator<Item = &T> {
+        self.0.iter().flat_map(move |queue| queue.range(places.clone()))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().flat_map(|queue| queue.iter_mut())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {

@@ -1,9 +1,8 @@
 //! The packets that have left, and what became of them.
 
-use std::collections::VecDeque;
-
 use super::number::{is_before, later};
 use super::rare_queue::RareQueue;
+use super::short_queue::ShortQueue;
 use super::wire::Ack;
 use super::{ChannelId, Violation};
 use crate::Mono;
@@ -100,8 +99,8 @@ pub(super) trait Fates {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Sent {
-    packets: VecDeque<Packet>,
-    cargo: VecDeque<Cargo>,
+    packets: ShortQueue<Packet>,
+    cargo: ShortQueue<Cargo>,
     next: u64,
     /// The number after the newest acknowledged one.
     acked: u64,
@@ -126,8 +125,8 @@ pub(super) struct Sent {
 impl Sent {
     pub(super) const fn new(first: u64) -> Self {
         Self {
-            packets: VecDeque::new(),
-            cargo: VecDeque::new(),
+            packets: ShortQueue::new(),
+            cargo: ShortQueue::new(),
             base: first,
             cargo_base: 0,
             first,
@@ -147,16 +146,13 @@ impl Sent {
     #[inline]
     pub(super) fn warm(&self) -> u64 {
         let due = self.loss_at.map_or(0, Mono::as_nanos);
-        self.packets.len() as u64 ^ self.next ^ due
+        self.packets.front().map_or(0, |packet| packet.first_cargo) ^ self.next ^ due
     }
 
     /// See [`Link::warm_far`](super::Link::warm_far).
     #[inline]
     pub(super) fn warm_far(&self) -> u64 {
-        let newest = self.packets.back().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size));
-        let oldest = self.packets.front().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size));
-        let cargo = self.cargo.front().map_or(0, |cargo| u64::from(*cargo == Cargo::Close));
-        newest ^ oldest ^ cargo
+        self.packets.back().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size))
     }
 
     /// The number of the next packet.
@@ -223,7 +219,7 @@ impl Sent {
 
     /// Notes that the packet that has just left only tries how large packets may be.
     pub(super) fn mark_sizing(&mut self) {
-        if let Some(packet) = self.packets.back_mut() {
+        if let Some(packet) = self.packets.len().checked_sub(1).and_then(|newest| self.packets.get_mut(newest)) {
             packet.sizing = true;
         }
     }
@@ -231,7 +227,8 @@ impl Sent {
     /// Gives up the packet under way that tries how large packets may be.
     pub(super) fn lose_sizing(&mut self, fates: &mut impl Fates) {
         let under_way = |packet: &Packet| packet.sizing && packet.fate == Fate::InFlight;
-        if let Some(index) = self.packets.iter().position(under_way) {
+        let index = self.packets.iter().position(under_way);
+        if let Some(index) = index {
             self.lose(index, fates);
         }
     }
@@ -350,10 +347,9 @@ impl Sent {
         // Packets up to and including the newest acknowledged one; the rest cannot be judged yet.
         let known = if is_before(self.base, self.acked) { self.acked.wrapping_sub(self.base) } else { 0 };
         for index in 0..known.saturating_sub(1) {
-            let packet = &self.packets[index as usize];
-            if packet.fate != Fate::InFlight {
+            let Some(packet) = self.packets.get(index as usize).filter(|packet| packet.fate == Fate::InFlight) else {
                 continue;
-            }
+            };
             let deadline = packet.sent_at + loss_delay;
             if known - 1 - index >= self.reorder.into() || deadline <= now {
                 self.lose(index as usize, fates);
@@ -378,7 +374,9 @@ impl Sent {
 
     fn pop(&mut self) {
         if let Some(packet) = self.packets.pop_front() {
-            self.cargo.drain(..usize::from(packet.cargo));
+            for _ in 0..packet.cargo {
+                self.cargo.pop_front();
+            }
             self.cargo_base += u64::from(packet.cargo);
             self.base = self.base.wrapping_add(1);
         }
@@ -429,19 +427,21 @@ impl Sent {
             while !self.packets.is_empty() {
                 self.pop();
             }
-            self.packets.shrink_to_fit();
-            self.cargo.shrink_to_fit();
+            self.packets.trim();
+            self.cargo.trim();
         }
     }
 
     /// The most that [`heap`](Self::heap) can be.
     pub(super) fn heap_cap() -> usize {
-        HISTORY * size_of::<Packet>() + 2 * HISTORY * size_of::<Cargo>() + RareQueue::<u64>::heap_cap(HISTORY / 64)
+        ShortQueue::<Packet>::heap_cap(HISTORY)
+            + ShortQueue::<Cargo>::heap_cap(2 * HISTORY)
+            + RareQueue::<u64>::heap_cap(HISTORY / 64)
     }
 
     /// Bytes of heap in use.
     pub(super) fn heap(&self) -> usize {
-        self.packets.capacity() * size_of::<Packet>() + self.cargo.capacity() * size_of::<Cargo>() + self.skipped.heap()
+        self.packets.heap() + self.cargo.heap() + self.skipped.heap()
     }
 }
 
@@ -582,6 +582,6 @@ mod tests {
         assert!(sent.packets.len() <= 2, "{}", sent.packets.len());
         assert_eq!(log.delivered.len(), 500);
         sent.trim();
-        assert_eq!((sent.packets.capacity(), sent.cargo.capacity()), (0, 0));
+        assert_eq!((sent.packets.heap(), sent.cargo.heap()), (0, 0));
     }
 }

@@ -1,5 +1,7 @@
 //! Queues that mostly hold one thing.
 
+use std::ops::Range;
+
 use super::rare_queue::RareQueue;
 
 /// A queue whose first element lies in it. What lies elsewhere has to be fetched from there, and a server that looks at a
@@ -12,6 +14,10 @@ pub(super) struct ShortQueue<T> {
 }
 
 impl<T> ShortQueue<T> {
+    pub(super) const fn new() -> Self {
+        Self { first: None, more: RareQueue::new() }
+    }
+
     #[inline]
     pub(super) fn push_back(&mut self, element: T) {
         if self.first.is_none() {
@@ -37,8 +43,40 @@ impl<T> ShortQueue<T> {
         self.first.as_mut()
     }
 
+    #[inline]
+    pub(super) fn back(&self) -> Option<&T> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> Option<&T> {
+        match index.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(index) => self.more.get(index),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        match index.checked_sub(1) {
+            None => self.first.as_mut(),
+            Some(index) => self.more.get_mut(index),
+        }
+    }
+
+    /// The elements at these places, which are there.
+    #[inline]
+    pub(super) fn range(&self, places: Range<usize>) -> impl Iterator<Item = &T> {
+        let first = self.first.iter().take(usize::from(places.contains(&0)));
+        first.chain(self.more.range(places.start.saturating_sub(1)..places.end.saturating_sub(1)))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.first.iter().chain(self.more.iter())
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.first.iter_mut().chain(self.more.iter_mut())
     }
 
     #[inline]
@@ -69,7 +107,7 @@ impl<T> ShortQueue<T> {
 
 impl<T> Default for ShortQueue<T> {
     fn default() -> Self {
-        Self { first: None, more: RareQueue::new() }
+        Self::new()
     }
 }
 
@@ -97,7 +135,12 @@ mod tests {
                 *other += 1;
             }
             assert_eq!((queue.front(), queue.len(), queue.is_empty()), (model.front(), model.len(), model.is_empty()));
-            assert!(queue.iter().eq(&model));
+            assert!(queue.iter().eq(&model) && queue.iter_mut().eq(&mut model));
+            let index = random.below(model.len() as u64 + 1) as usize;
+            assert_eq!(queue.get(index), model.get(index));
+            assert_eq!(queue.get_mut(index), model.get_mut(index));
+            let end = index + random.below((model.len() - index) as u64 + 1) as usize;
+            assert!(queue.range(index..end).eq(model.range(index..end)) && queue.back() == model.back());
             assert!(queue.heap() <= ShortQueue::<u32>::heap_cap(model.len().max(256)));
         }
     }
