@@ -11,6 +11,9 @@ use super::socket::{Arrival, Batch, BufferSizes, DatagramSocket, Network, Socket
 /// The first port that is given to a socket that does not care.
 const FIRST_FREE_PORT: u16 = 49_152;
 
+/// So many datagrams are announced before the first of them is handed over, as one call of a kernel brings.
+const BATCH: usize = 32;
+
 /// A network within the process. Datagrams arrive at once and in order; a
 /// [`LinkSimulator`](crate::link::LinkSimulator) makes it worse. Clones are the same network and the same machine;
 /// [`machine`](Self::machine) is another machine on it.
@@ -133,15 +136,18 @@ impl DatagramSocket for MemorySocket {
         self.stats.receive_calls += 1;
         self.stats.received += count as u64;
         self.stats.bytes_received += bytes.len() as u64;
-        for (from, _) in datagrams.iter() {
-            deliver(Arrival::Coming(*from));
-        }
         let mut rest = bytes.as_mut_slice();
-        for (from, len) in datagrams.drain(..) {
-            let (datagram, after) = rest.split_at_mut(len);
-            deliver(Arrival::Datagram(from, datagram));
-            rest = after;
+        for batch in datagrams.chunks(BATCH) {
+            for (from, _) in batch {
+                deliver(Arrival::Coming(*from));
+            }
+            for (from, len) in batch {
+                let (datagram, after) = rest.split_at_mut(*len);
+                deliver(Arrival::Datagram(*from, datagram));
+                rest = after;
+            }
         }
+        datagrams.clear();
         bytes.clear();
         Batch { datagrams: count, more: false }
     }
