@@ -171,7 +171,7 @@ fn an_idle_link_is_small() {
     let link = Link::new(&config, &limits, Mono::ZERO, &mut random);
     let heap = (LIVE.get() - before) as usize;
     println!("an idle link: {} + {heap} bytes", size_of::<Link>());
-    assert!(size_of::<Link>() + heap <= 4096);
+    assert!(size_of::<Link>() + heap <= 2560);
     assert_eq!(heap, link.heap());
 }
 
