@@ -430,8 +430,8 @@ impl Link {
         });
     }
 
-    /// Bytes of heap that this link has, but for its goodbye and for events that were not polled; at most [`LinkConfig::heap_cap`]
-    /// of the limits in force, and what larger ones have let it grow to, until that is used up.
+    /// Bytes of heap that this link has, but for its goodbye and for events that were not polled; at most
+    /// [`LinkConfig::heap_cap`] of the limits in force, and what larger ones have let it grow to, until that is used up.
     pub fn heap(&self) -> usize {
         self.sent.heap() + self.state.heap()
     }

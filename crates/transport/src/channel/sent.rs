@@ -219,7 +219,7 @@ impl Sent {
 
     /// Notes that the packet that has just left only tries how large packets may be.
     pub(super) fn mark_sizing(&mut self) {
-        if let Some(packet) = self.packets.len().checked_sub(1).and_then(|newest| self.packets.get_mut(newest)) {
+        if let Some(packet) = self.packets.back_mut() {
             packet.sizing = true;
         }
     }

@@ -48,6 +48,10 @@ impl<T> ShortQueue<T> {
         self.get(self.len().checked_sub(1)?)
     }
 
+    pub(super) fn back_mut(&mut self) -> Option<&mut T> {
+        self.get_mut(self.len().checked_sub(1)?)
+    }
+
     #[inline]
     pub(super) fn get(&self, index: usize) -> Option<&T> {
         match index.checked_sub(1) {
@@ -141,6 +145,7 @@ mod tests {
             assert_eq!(queue.get_mut(index), model.get_mut(index));
             let end = index + random.below((model.len() - index) as u64 + 1) as usize;
             assert!(queue.range(index..end).eq(model.range(index..end)) && queue.back() == model.back());
+            assert_eq!(queue.back_mut(), model.back_mut());
             assert!(queue.heap() <= ShortQueue::<u32>::heap_cap(model.len().max(256)));
         }
     }

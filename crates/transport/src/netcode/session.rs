@@ -182,7 +182,7 @@ impl Session {
         (self.next >= self.used_up).then(|| DisconnectReason::link(DisconnectCode::LinkError).with_text(text))
     }
 
-    /// As [`Link::warm_to_send`](crate::channel::Link::warm_to_send), for what opening the next packet needs.
+    /// As [`Link::warm_to_receive`](crate::channel::Link::warm_to_receive), for what opening the next packet needs.
     #[inline]
     pub(crate) fn warm_to_open(&self) -> u64 {
         self.replay.warm() ^ self.open.warm()

@@ -31,6 +31,12 @@ struct Ending {
     acks_sent: u8,
 }
 
+impl Ending {
+    fn new(phase: Phase, goodbye: Vec<u8>) -> Box<Self> {
+        Box::new(Self { phase, goodbye, acks_owed: 0, acks_sent: 0 })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// What was queued reliably is delivered first.
@@ -98,7 +104,7 @@ impl Link {
         reason.encode(&mut goodbye);
         let linger = if mutant(15) { Duration::ZERO } else { linger };
         let phase = Phase::Flushing { until: now + linger };
-        self.closing = Closing(Some(Box::new(Ending { phase, goodbye, acks_owed: 0, acks_sent: 0 })));
+        self.closing = Closing(Some(Ending::new(phase, goodbye)));
         self.advance_closing(now);
     }
 
@@ -143,8 +149,7 @@ impl Link {
     /// The peer's goodbye has arrived, for the first time or again.
     pub(super) fn handle_close(&mut self, reason: DisconnectReason) {
         let open = self.closing.is_open();
-        let nothing = || Box::new(Ending { phase: Phase::Closed, goodbye: Vec::new(), acks_owed: 0, acks_sent: 0 });
-        let ending = self.closing.0.get_or_insert_with(nothing);
+        let ending = self.closing.0.get_or_insert_with(|| Ending::new(Phase::Closed, Vec::new()));
         if ending.acks_owed + ending.acks_sent < MAX_ACKS {
             ending.acks_owed += 1;
         }

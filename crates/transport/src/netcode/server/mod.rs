@@ -256,7 +256,7 @@ impl Server {
         self.connection(connection).is_some_and(|connection| connection.phase == Phase::Unconfirmed)
     }
 
-    /// As [`Link::warm_to_send`](crate::channel::Link::warm_to_send), for what opening a packet of this connection needs.
+    /// As [`Link::warm_to_receive`](crate::channel::Link::warm_to_receive), for what opening a packet of this connection needs.
     #[inline]
     pub(crate) fn warm_to_open(&self, index: u32) -> u64 {
         at(&self.slots, index).map_or(0, Connection::warm_to_open)
