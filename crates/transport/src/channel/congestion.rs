@@ -9,6 +9,7 @@
 //! Departures: start-up also ends when the round-trip time rises (as HyStart++, RFC 9406, ends slow start), the pace
 //! stays 1 % below the estimate, and the probe for the smallest round-trip time keeps half the path filled (BBRv2).
 
+use super::filter::{MaxFilter, MinFilter};
 use super::received::SPACING;
 use super::rtt::Rtt;
 use super::sent::{Settled, Snapshot};
@@ -62,9 +63,6 @@ const MAX_LOSS: u64 = 25;
 /// for one waits for about so long, and a window for less would let the path idle, the rate be seen to fall, and the next
 /// window be smaller still. What paces keeps the queue short, and one of this length is none ([`Congestion::queue_sign`]).
 const LEAST_ROUND_TRIP: Span = Span::from_millis(4);
-
-/// For how many round trips the best delivery rate counts.
-const BANDWIDTH_ROUNDS: u64 = 10;
 
 /// How often the smallest round-trip time is looked for again, and for how long.
 const PROBE_RTT_EVERY: Span = Span::from_secs(10);
@@ -520,76 +518,6 @@ impl Ticks {
             self.path.update(now, lag);
             self.stands_since = None;
         }
-    }
-}
-
-/// The largest value of the last [`BANDWIDTH_ROUNDS`] rounds: the three best, each newer than the one before
-/// (Kathleen Nichols' windowed filter, as in Linux' `win_minmax`).
-#[derive(Debug)]
-struct MaxFilter {
-    best: [(u64, u64); 3],
-}
-
-impl MaxFilter {
-    const fn new() -> Self {
-        Self { best: [(0, 0); 3] }
-    }
-
-    const fn get(&self) -> u64 {
-        self.best[0].1
-    }
-
-    fn update(&mut self, round: u64, value: u64) {
-        let new = (round, value);
-        if value >= self.best[0].1 || round - self.best[2].0 > BANDWIDTH_ROUNDS {
-            self.best = [new; 3];
-            return;
-        }
-        if value >= self.best[1].1 {
-            self.best[1] = new;
-            self.best[2] = new;
-        } else if value >= self.best[2].1 {
-            self.best[2] = new;
-        }
-        let age = round - self.best[0].0;
-        if age > BANDWIDTH_ROUNDS {
-            self.best = [self.best[1], self.best[2], new];
-            if round - self.best[0].0 > BANDWIDTH_ROUNDS {
-                self.best = [self.best[1], self.best[2], new];
-            }
-        } else if self.best[1].0 == self.best[0].0 && age > BANDWIDTH_ROUNDS / 4 {
-            self.best[1] = new;
-            self.best[2] = new;
-        } else if self.best[2].0 == self.best[1].0 && age > BANDWIDTH_ROUNDS / 2 {
-            self.best[2] = new;
-        }
-    }
-}
-
-/// The smallest value of about the last while.
-#[derive(Debug)]
-struct MinFilter {
-    half: Span,
-    since: Mono,
-    current: Option<Span>,
-    previous: Option<Span>,
-}
-
-impl MinFilter {
-    fn new(span: Span) -> Self {
-        Self { half: span / 2, since: Mono::ZERO, current: None, previous: None }
-    }
-
-    fn get(&self) -> Option<Span> {
-        self.current.into_iter().chain(self.previous).min()
-    }
-
-    fn update(&mut self, now: Mono, value: Span) {
-        if now.after(self.since) > self.half {
-            self.previous = self.current.take();
-            self.since = now;
-        }
-        self.current = Some(self.current.map_or(value, |current| current.min(value)));
     }
 }
 

@@ -25,6 +25,7 @@ mod codec;
 mod config;
 mod congestion;
 mod error;
+mod filter;
 mod frame;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
