@@ -6,39 +6,41 @@ use netstream_driver::transport::copy::append;
 #[derive(Clone, Debug, Default)]
 pub struct MessageQueue {
     bytes: Vec<u8>,
-    /// Where each message ends in `bytes`.
-    ends: Vec<usize>,
-    /// How many messages are consumed; their bytes are still there.
+    /// Where each message but the first begins in `bytes`. A queue of one message, as most are, has memory in one place.
+    starts: Vec<usize>,
+    /// How many messages are in `bytes`.
+    count: usize,
+    /// How many of them are consumed.
     head: usize,
 }
 
 impl MessageQueue {
     /// Messages that wait.
     pub fn len(&self) -> usize {
-        self.ends.len() - self.head
+        self.count - self.head
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.head == self.ends.len()
+        self.head == self.count
     }
 
     /// Bytes that wait, without any overhead.
     pub fn byte_len(&self) -> usize {
-        self.bytes.len() - self.start()
+        self.bytes.len() - self.start_of(self.head)
     }
 
     /// Appends the concatenation of `parts` as one message.
     pub fn push_parts(&mut self, parts: &[&[u8]]) {
         if self.is_empty() {
             self.clear();
-        } else if self.head > 64 && self.head * 2 > self.ends.len() {
+        } else if self.head > 64 && self.head * 2 > self.count {
             self.compact();
         }
+        self.note(self.bytes.len());
         for part in parts {
             append(&mut self.bytes, part);
         }
-        self.ends.push(self.bytes.len());
     }
 
     /// Appends one message.
@@ -54,7 +56,7 @@ impl MessageQueue {
         let before = self.bytes.len();
         match write(&mut self.bytes) {
             Ok(()) => {
-                self.ends.push(self.bytes.len());
+                self.note(before);
                 Ok(self.bytes.len() - before)
             }
             Err(error) => {
@@ -67,8 +69,9 @@ impl MessageQueue {
     /// Takes back the newest message.
     pub(crate) fn pop_back(&mut self) {
         if !self.is_empty() {
-            self.ends.pop();
-            self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+            self.count -= 1;
+            self.bytes.truncate(self.start_of(self.count));
+            self.starts.pop();
         }
     }
 
@@ -77,19 +80,17 @@ impl MessageQueue {
         if self.is_empty() {
             return None;
         }
-        let start = self.ends.len().checked_sub(2).map_or(0, |before| self.ends[before]);
-        self.bytes.get(start..)
+        self.bytes.get(self.start_of(self.count - 1)..)
     }
 
     /// The oldest message.
     pub fn front(&self) -> Option<&[u8]> {
-        let end = *self.ends.get(self.head)?;
-        self.bytes.get(self.start()..end)
+        self.iter().next()
     }
 
     /// The only message, with its memory; whoever takes it calls [`pop_front`](Self::pop_front) next.
     pub(crate) fn only(&mut self) -> Option<&mut Vec<u8>> {
-        (self.ends.len() == 1 && self.head == 0).then_some(&mut self.bytes)
+        (self.count == 1 && self.head == 0).then_some(&mut self.bytes)
     }
 
     /// Drops the oldest message.
@@ -103,21 +104,20 @@ impl MessageQueue {
 
     /// The messages that wait, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = self.start();
-        self.ends[self.head..].iter().map(move |&end| &self.bytes[std::mem::replace(&mut start, end)..end])
+        (self.head..self.count).map(|index| &self.bytes[self.start_of(index)..self.start_of(index + 1)])
     }
 
     /// Hands out the messages that wait, oldest first. What was handed out is gone from the queue; the rest stays.
     pub fn drain(&mut self) -> Drain<'_> {
-        let start = self.start();
-        Drain { bytes: &self.bytes, ends: &self.ends, head: &mut self.head, start }
+        let start = self.start_of(self.head);
+        Drain { bytes: &self.bytes, starts: &self.starts, count: self.count, head: &mut self.head, start }
     }
 
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.ends.clear();
-        self.head = 0;
+        self.starts.clear();
+        (self.count, self.head) = (0, 0);
     }
 
     /// Moves everything to the end of `other`; a mere exchange of memory where that is empty.
@@ -133,17 +133,30 @@ impl MessageQueue {
         }
     }
 
-    fn start(&self) -> usize {
-        if self.head == 0 { 0 } else { self.ends[self.head - 1] }
+    /// A message begins here.
+    fn note(&mut self, start: usize) {
+        if self.count > 0 {
+            self.starts.push(start);
+        }
+        self.count += 1;
+    }
+
+    /// Where a message begins; of the one after the newest, where that ends.
+    fn start_of(&self, index: usize) -> usize {
+        match index.checked_sub(1) {
+            None => 0,
+            Some(before) => self.starts.get(before).copied().unwrap_or(self.bytes.len()),
+        }
     }
 
     fn compact(&mut self) {
-        let start = self.start();
+        let start = self.start_of(self.head);
         self.bytes.drain(..start);
-        self.ends.drain(..self.head);
-        for end in &mut self.ends {
-            *end -= start;
+        self.starts.drain(..self.head);
+        for later in &mut self.starts {
+            *later -= start;
         }
+        self.count -= self.head;
         self.head = 0;
     }
 }
@@ -152,7 +165,8 @@ impl MessageQueue {
 #[derive(Debug)]
 pub struct Drain<'a> {
     bytes: &'a [u8],
-    ends: &'a [usize],
+    starts: &'a [usize],
+    count: usize,
     head: &'a mut usize,
     start: usize,
 }
@@ -161,7 +175,10 @@ impl<'a> Iterator for Drain<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<Self::Item> {
-        let end = *self.ends.get(*self.head)?;
+        if *self.head == self.count {
+            return None;
+        }
+        let end = self.starts.get(*self.head).copied().unwrap_or(self.bytes.len());
         *self.head += 1;
         self.bytes.get(std::mem::replace(&mut self.start, end)..end)
     }
