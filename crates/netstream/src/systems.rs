@@ -21,7 +21,8 @@ use crate::queue::MessageQueue;
 use crate::reconnect::{Keepers, reconnect};
 use crate::rpc::{self, HeldRpcs, RpcRegistry};
 use crate::session::Protocol;
-use crate::session::core::Change;
+use crate::session::arrivals::Inbox;
+use crate::session::core::{Change, Core};
 use crate::session::incoming::trim;
 use crate::snapshot;
 use crate::state::{Side, first_state};
@@ -112,37 +113,43 @@ fn take_in(world: &mut World, lookups: &mut Lookups, flush: bool) {
 
 /// Moves what arrived from the session to the entities' buffers.
 fn deliver(net: &mut NetworkStreamDriver, (mut rpcs, mut commands, mut snapshots, mut streams): Buffers<'_, '_>) {
-    let core = &mut net.session.core;
-    let mut touched = std::mem::take(&mut core.touched);
-    for slot in touched.drain(..) {
-        let Some(connection) = core.connections.get_mut(slot) else { continue };
-        connection.touched = false;
+    let NetworkStreamDriver { session, with_rpcs, with_streams, .. } = net;
+    let Core { arrivals, connections, counters, limits, side, .. } = &mut session.core;
+    let mut put_data = |queue: &mut MessageQueue, put: &mut dyn FnMut(&mut MessageQueue)| {
+        put(queue);
+        counters.unread_dropped += trim(queue, limits);
+    };
+    arrivals.hand_out(|slot, inbox, put| {
+        let Some(connection) = connections.get_mut(slot) else { return };
         let entity = connection.entity;
-        if !connection.rpcs.is_empty()
-            && let Ok(mut buffer) = rpcs.get_mut(entity)
-        {
-            connection.rpcs.move_into(&mut buffer.0);
-            net.with_rpcs.push(entity);
+        match (inbox, &*side) {
+            (Inbox::Rpcs, _) => {
+                (connection.waiting_rpcs, connection.waiting_rpc_bytes) = (0, 0);
+                let Ok(mut buffer) = rpcs.get_mut(entity) else { return };
+                if buffer.0.is_empty() {
+                    with_rpcs.push(entity);
+                }
+                put(&mut buffer.0);
+            }
+            (Inbox::Stream, _) => {
+                let Ok(mut stream) = streams.get_mut(entity) else { return };
+                if stream.0.is_empty() {
+                    with_streams.push(entity);
+                }
+                put_data(&mut stream.0, put);
+            }
+            (Inbox::Data, Side::Server) => {
+                if let Ok(mut buffer) = commands.get_mut(entity) {
+                    put_data(&mut buffer.0, put);
+                }
+            }
+            (Inbox::Data, Side::Client) => {
+                if let Ok(mut buffer) = snapshots.get_mut(entity) {
+                    put_data(&mut buffer.0, put);
+                }
+            }
         }
-        if !connection.stream.is_empty()
-            && let Ok(mut stream) = streams.get_mut(entity)
-        {
-            connection.stream.move_into(&mut stream.0);
-            net.with_streams.push(entity);
-        }
-        if connection.data.is_empty() {
-            continue;
-        }
-        let mut put = |queue: &mut MessageQueue| {
-            connection.data.move_into(queue);
-            core.counters.unread_dropped += trim(queue, &core.limits);
-        };
-        match core.side {
-            Side::Server => commands.get_mut(entity).iter_mut().for_each(|buffer| put(&mut buffer.0)),
-            Side::Client => snapshots.get_mut(entity).iter_mut().for_each(|buffer| put(&mut buffer.0)),
-        }
-    }
-    core.touched = touched;
+    });
 }
 
 /// Hands commands or snapshots and RPCs to the drivers, raises what the application's calls changed, and lets everything
@@ -239,7 +246,7 @@ fn settle(world: &mut World) {
                 let held = HeldRpcs::new(core.limits.held_rpcs);
                 let base = (
                     NetworkStreamConnection { key },
-                    connection.ending.clone(),
+                    connection.details.ending.clone(),
                     first_state(core.side).0,
                     OutgoingRpcBuffer { max_message, max_bytes, held, ..Default::default() },
                     IncomingRpcBuffer::default(),
@@ -336,8 +343,7 @@ fn retire(world: &mut World) {
     let core = &mut net.session.core;
     let raised = core.changes.is_empty();
     let retired = if raised { std::mem::take(&mut core.retired) } else { Vec::new() };
-    let gone: Vec<Entity> =
-        retired.into_iter().filter_map(|slot| core.connections.remove(slot)).map(|gone| gone.entity).collect();
+    let gone: Vec<Entity> = retired.into_iter().filter_map(|slot| core.remove(slot)).collect();
     net.session.sweep();
     for entity in gone {
         let _ = world.try_despawn(entity);

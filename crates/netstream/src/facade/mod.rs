@@ -92,7 +92,7 @@ impl NetworkStreamDriver {
     pub fn stats(&self, connection: Entity) -> Option<ConnectionStats> {
         let core = &self.session.core;
         let found = core.connections.get(core.connections.of_entity(connection)?)?;
-        Some(self.session.store.stats(found.key).unwrap_or(found.last_stats))
+        Some(self.session.store.stats(found.key).unwrap_or(found.details.last_stats))
     }
 
     /// Where the peer is; `None` in-process.

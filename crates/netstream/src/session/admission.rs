@@ -26,7 +26,7 @@ impl Core {
         }
         let speaks_lists = record.netstream == ours.netstream;
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        connection.differing = Some(record);
+        connection.details.differing = Some(record);
         if speaks_lists {
             self.send_control(key, |out| control::write_list(out, |out| protocol.write_list(out)));
         } else {
@@ -37,7 +37,7 @@ impl Core {
     /// The peer's list is here. Can the two ends play all the same?
     pub(super) fn compare(&mut self, slot: Slot, list: PeerList) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(record) = &connection.differing else { return };
+        let Some(record) = &connection.details.differing else { return };
         let protocol = self.protocols.of(connection.key.driver);
         let diff = protocol.diff(record, Some(&list));
         let numbers = match self.schema_policy {
@@ -45,7 +45,7 @@ impl Core {
             SchemaPolicy::Compatible => protocol.translate(&list, &diff),
         };
         let Some(numbers) = numbers else { return self.mismatch(slot, Some(list)) };
-        connection.differing = None;
+        connection.details.differing = None;
         self.changes.push_back(Change::Lacking { entity: connection.entity, types: numbers.lacking.clone() });
         connection.numbers = Some(Box::new(numbers));
         if self.side == Side::Server {
@@ -55,11 +55,11 @@ impl Core {
 
     fn mismatch(&mut self, slot: Slot, list: Option<PeerList>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(record) = connection.differing.take() else { return };
+        let Some(record) = connection.details.differing.take() else { return };
         let diff = self.protocols.of(connection.key.driver).diff(&record, list.as_ref());
         let reason = DisconnectReason::local(DisconnectCode::ProtocolMismatch).with_text(&diff.to_string());
-        connection.reason = Some(reason);
-        connection.mismatch = Some(Arc::new(diff));
+        connection.details.reason = Some(reason);
+        connection.details.mismatch = Some(Arc::new(diff));
         self.input(slot, Input::RecordDiffers);
     }
 
@@ -86,7 +86,7 @@ impl Core {
     /// Server: nothing stands in the way. Is it somebody who was here before?
     pub(super) fn admit(&mut self, slot: Slot) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let ticket = connection.ticket.take();
+        let ticket = connection.details.ticket.take();
         let claimed = ticket.as_ref().and_then(|ticket| self.tickets.redeem(ticket));
         self.counters.stale_tickets += u64::from(ticket.is_some() && claimed.is_none());
         let resumed = match claimed.map(|id| (id, self.holders.get(&id).copied())) {
@@ -113,7 +113,7 @@ impl Core {
         self.counters.resumed += u64::from(resumed.is_some());
         self.holders.insert(id, slot);
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.network_id = Some(id);
+            connection.details.network_id = Some(id);
             connection.resumed = resumed.is_some();
         }
         self.establish(slot);

@@ -13,12 +13,13 @@ use netstream_driver::transport::mutants::mutant;
 use netstream_driver::transport::{DisconnectCode, DisconnectReason, Identity, Mono, Now, Origin, Random};
 use netstream_driver::{ConnectionKey, DriverId, Endpoint};
 
+use super::arrivals::Arrivals;
 use super::bans::BanList;
 use super::control;
 use super::counters::SessionCounters;
 use super::ids::NetworkIdPool;
 use super::protocol::{Protocol, Protocols, SchemaPolicy};
-use super::table::{Connection, ConnectionTable, Slot};
+use super::table::{Connection, ConnectionTable, Details, Slot};
 use super::tickets::{ResumeTicket, TicketBook};
 use crate::log::{Line, LogBudget};
 use crate::rpc::RpcPolicy;
@@ -81,8 +82,8 @@ pub(crate) struct Core {
     pub(crate) connections: ConnectionTable,
     pub(crate) counters: SessionCounters,
     pub(crate) changes: VecDeque<Change>,
-    /// Connections whose queues have something for their entity.
-    pub(crate) touched: Vec<Slot>,
+    /// Messages for the entities.
+    pub(crate) arrivals: Arrivals,
     /// Connections that are over and whose entities go at the end of the update.
     pub(crate) retired: Vec<Slot>,
     sends: Vec<Send>,
@@ -117,7 +118,7 @@ impl Core {
             connections: ConnectionTable::default(),
             counters: SessionCounters::default(),
             changes: VecDeque::new(),
-            touched: Vec::new(),
+            arrivals: Arrivals::default(),
             retired: Vec::new(),
             sends: Vec::new(),
             send_bytes: Vec::new(),
@@ -224,7 +225,8 @@ impl Core {
         // attempt may fail. Of the many players of a thin World nobody knows whose it is.
         let as_new = as_new || self.thin;
         let ticket = self.ticket.as_ref().filter(|(of, _)| *of == server && !as_new).map(|(_, ticket)| ticket.clone());
-        let connection = Connection { server: Some(server), credentials, ticket, ..blank(entity, key) };
+        let mut connection = blank(entity, key);
+        *connection.details = Details { server: Some(server), credentials, ticket, ..Details::default() };
         self.add(connection, None, reserved);
     }
 
@@ -234,7 +236,7 @@ impl Core {
         if connection.state.is_ending() {
             return false;
         }
-        connection.reason = Some(reason);
+        connection.details.reason = Some(reason);
         self.input(slot, Input::CloseRequested)
     }
 
@@ -248,7 +250,7 @@ impl Core {
         if connection.state == ConnectionState::Disconnected {
             return false;
         }
-        connection.reason.get_or_insert_with(|| DisconnectReason::local(DisconnectCode::EntityDespawned));
+        connection.details.reason.get_or_insert_with(|| DisconnectReason::local(DisconnectCode::EntityDespawned));
         self.input(slot, Input::EntityDespawned)
     }
 
@@ -274,7 +276,7 @@ impl Core {
         if connection.state != ConnectionState::Approval {
             return false;
         }
-        connection.deadline = Some(self.now.mono + by);
+        connection.details.deadline = Some(self.now.mono + by);
         let key = connection.key;
         self.send_control(key, |out| control::write_approval_required(out, by));
         true
@@ -294,8 +296,8 @@ impl Core {
         let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let Some(connection) = self.connections.get(slot) else { continue };
-            let identity = connection.client_id.map(|client_id| Identity { client_id, user_data: [0; 256] });
-            if let Some(reason) = self.bans.refuse(self.now.mono, identity.as_ref(), connection.address) {
+            let identity = connection.details.client_id.map(|client_id| Identity { client_id, user_data: [0; 256] });
+            if let Some(reason) = self.bans.refuse(self.now.mono, identity.as_ref(), connection.details.address) {
                 self.close(slot, reason);
             }
         }
@@ -311,7 +313,7 @@ impl Core {
         let mut young = std::mem::take(&mut self.young);
         young.retain(|&slot| {
             let Some(connection) = self.connections.get_mut(slot) else { return false };
-            let Some(deadline) = connection.deadline else { return false };
+            let Some(deadline) = connection.details.deadline else { return false };
             if self.now.mono < deadline {
                 return true;
             }
@@ -319,7 +321,7 @@ impl Core {
                 ConnectionState::Approval => DisconnectCode::ApprovalTimeout,
                 _ => DisconnectCode::HandshakeTimeout,
             };
-            connection.reason = Some(DisconnectReason::local(code));
+            connection.details.reason = Some(DisconnectReason::local(code));
             self.input(slot, Input::DeadlinePassed);
             false
         });
@@ -342,7 +344,7 @@ impl Core {
     pub(super) fn violate(&mut self, slot: Slot, code: DisconnectCode, what: &str) {
         self.counters.violations += 1;
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.reason = Some(DisconnectReason::local(code).with_text(what));
+            connection.details.reason = Some(DisconnectReason::local(code).with_text(what));
         }
         self.input(slot, Input::Violation);
     }
@@ -357,7 +359,7 @@ impl Core {
             return false;
         };
         connection.state = row.to;
-        connection.ending.note(row.to);
+        connection.details.ending.note(row.to);
         self.enter(slot, row.effects);
         true
     }
@@ -370,10 +372,10 @@ impl Core {
             connection: connection.entity,
             key: connection.key,
             state: connection.state,
-            network_id: connection.network_id,
+            network_id: connection.details.network_id,
             reconnected: connection.resumed,
-            reason: connection.reason.clone().filter(|_| over),
-            mismatch: connection.mismatch.clone().filter(|_| over),
+            reason: connection.details.reason.clone().filter(|_| over),
+            mismatch: connection.details.mismatch.clone().filter(|_| over),
         };
         for &effect in effects {
             self.perform(slot, effect);
@@ -386,8 +388,8 @@ impl Core {
         let key = connection.key;
         match effect {
             Effect::SendRecord => {
-                let credentials = std::mem::take(&mut connection.credentials);
-                let ticket = connection.ticket.take();
+                let credentials = std::mem::take(&mut connection.details.credentials);
+                let ticket = connection.details.ticket.take();
                 let record = self.protocols.of(key.driver).record();
                 self.send_control(key, |out| control::write_record(out, &record, ticket.as_ref(), &credentials));
             }
@@ -400,20 +402,20 @@ impl Core {
             Effect::AwaitApproval => self.set_deadline(slot, Some(self.now.mono + self.limits.approval)),
             Effect::Admit => {
                 let resumed = connection.resumed;
-                if let Some(id) = connection.network_id {
+                if let Some(id) = connection.details.network_id {
                     let ticket = self.tickets.issue(id, &mut *self.random);
                     self.send_control(key, |out| control::write_admitted(out, resumed, &ticket));
                 }
             }
-            Effect::StopDeadline => connection.deadline = None,
+            Effect::StopDeadline => connection.details.deadline = None,
             Effect::CloseLink => self.close_link(slot, self.limits.linger),
             Effect::CloseLinkNow => self.close_link(slot, Duration::ZERO),
             Effect::Retire => {
-                if let Some(id) = connection.network_id
+                if let Some(id) = connection.details.network_id
                     && self.holders.get(&id) == Some(&slot)
                 {
                     self.holders.remove(&id);
-                    let ours = connection.reason.as_ref().is_some_and(|reason| reason.origin == Origin::Local);
+                    let ours = connection.details.reason.as_ref().is_some_and(|reason| reason.origin == Origin::Local);
                     if !(mutant(11) && ours) {
                         self.ids.release(self.now.mono, id);
                     }
@@ -427,7 +429,7 @@ impl Core {
     fn close_link(&mut self, slot: Slot, linger: Duration) {
         if let Some(connection) = self.connections.get(slot) {
             let close = DisconnectReason::local(DisconnectCode::ConnectionClose);
-            let reason = connection.reason.clone().unwrap_or(close);
+            let reason = connection.details.reason.clone().unwrap_or(close);
             self.closes.push(Close { key: connection.key, reason, linger });
         }
     }
@@ -440,56 +442,38 @@ impl Core {
 
     pub(super) fn set_deadline(&mut self, slot: Slot, deadline: Option<Mono>) {
         if let Some(connection) = self.connections.get_mut(slot) {
-            if connection.deadline.is_none() {
+            if connection.details.deadline.is_none() {
                 self.young.push(slot);
             }
-            connection.deadline = deadline;
+            connection.details.deadline = deadline;
         }
     }
 
-    pub(super) fn touch(&mut self, slot: Slot) {
-        if let Some(connection) = self.connections.get_mut(slot)
-            && !std::mem::replace(&mut connection.touched, true)
-        {
-            self.touched.push(slot);
-        }
+    /// Forgets a connection whose end was raised, and says which entity it had.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Entity> {
+        self.arrivals.forget(slot);
+        self.connections.remove(slot).map(|connection| connection.entity)
     }
 
     /// The live connection's id on the wire.
     pub(crate) fn network_id(&self, slot: Slot) -> Option<NetworkId> {
-        self.connections.get(slot)?.network_id
+        self.connections.get(slot)?.details.network_id
     }
 }
 
 pub(super) fn blank(entity: Entity, key: ConnectionKey) -> Connection {
     Connection {
-        entity,
         key,
+        entity,
         state: ConnectionState::Connecting,
-        ending: Default::default(),
-        network_id: None,
-        reason: None,
-        deadline: None,
-        approved: false,
         in_game: false,
-        early_messages: 0,
-        early_bytes: 0,
-        address: None,
-        client_id: None,
-        server: None,
-        credentials: Vec::new(),
-        ticket: None,
+        approved: false,
         resumed: false,
-        numbers: None,
-        differing: None,
-        mismatch: None,
-        rpcs: Default::default(),
-        data: Default::default(),
-        stream: Default::default(),
-        held: Default::default(),
-        last_stats: Default::default(),
-        touched: false,
-        out_of_game_since: None,
         warned: false,
+        out_of_game_since: None,
+        waiting_rpcs: 0,
+        waiting_rpc_bytes: 0,
+        numbers: None,
+        details: Box::default(),
     }
 }

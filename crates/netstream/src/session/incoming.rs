@@ -11,6 +11,7 @@ use netstream_driver::transport::mutants::mutant;
 use netstream_driver::transport::{ChannelId, DisconnectCode, DisconnectReason, Identity, Incoming, Origin};
 use netstream_driver::{ConnectionKey, DriverId};
 
+use super::arrivals::Inbox;
 use super::control::{Control, MessageKind};
 use super::core::{Change, Close, Core, blank};
 use super::table::Slot;
@@ -33,9 +34,9 @@ impl Core {
                     return;
                 }
                 let mut connection = blank(spawn(), ConnectionKey { driver, connection });
-                connection.address = address;
-                connection.last_stats.remote = address;
-                connection.client_id = identity.map(|identity| identity.client_id);
+                connection.details.address = address;
+                connection.details.last_stats.remote = address;
+                connection.details.client_id = identity.map(|identity| identity.client_id);
                 self.add(connection, identity.cloned().map(Box::new), false);
             }
             Incoming::Connected { connection } => {
@@ -74,8 +75,8 @@ impl Core {
     pub(super) fn handle_end(&mut self, slot: Slot, reason: DisconnectReason) {
         if let Some(connection) = self.connections.get_mut(slot) {
             // We gave a reason already: it stands, unless the peer's goodbye crossed ours.
-            if connection.reason.is_none() || reason.origin == Origin::Remote {
-                connection.reason = Some(reason);
+            if connection.details.reason.is_none() || reason.origin == Origin::Remote {
+                connection.details.reason = Some(reason);
             }
             self.input(slot, Input::Ended);
         }
@@ -90,10 +91,10 @@ impl Core {
         }
         // What comes to a client on another channel may have overtaken the server's acceptance.
         if !state.is_connected() && (channel == ChannelId::RELIABLE || self.side == Side::Server) {
-            connection.early_messages += 1;
-            connection.early_bytes = connection.early_bytes.saturating_add(message.len() as u32);
-            if connection.early_messages > self.limits.early_messages
-                || connection.early_bytes > self.limits.early_bytes
+            connection.details.early_messages += 1;
+            connection.details.early_bytes = connection.details.early_bytes.saturating_add(message.len() as u32);
+            if connection.details.early_messages > self.limits.early_messages
+                || connection.details.early_bytes > self.limits.early_bytes
             {
                 return self.violation(slot, "too much before Connected");
             }
@@ -127,11 +128,11 @@ impl Core {
                 }
                 self.input(slot, Input::RecordArrived);
                 if let Some(connection) = self.connections.get_mut(slot) {
-                    connection.ticket = ticket;
+                    connection.details.ticket = ticket;
                 }
                 self.validate(slot, record);
             }
-            (Control::List(list), ConnectionState::ProtocolValidation, _) if connection.differing.is_some() => {
+            (Control::List(list), ConnectionState::ProtocolValidation, _) if connection.details.differing.is_some() => {
                 self.compare(slot, list);
             }
             (Control::ApprovalRequired { within }, ConnectionState::ProtocolValidation, Side::Client) => {
@@ -140,16 +141,16 @@ impl Core {
                 self.set_deadline(slot, Some(until));
             }
             (Control::ApprovalRequired { within }, ConnectionState::Approval, Side::Client) => {
-                connection.deadline = Some(self.now.mono + within);
+                connection.details.deadline = Some(self.now.mono + within);
             }
             (
                 Control::Admitted { id, resumed, ticket },
                 ConnectionState::ProtocolValidation | ConnectionState::Approval,
                 Side::Client,
-            ) if connection.differing.is_none() => {
-                connection.network_id = Some(id);
+            ) if connection.details.differing.is_none() => {
+                connection.details.network_id = Some(id);
                 connection.resumed = resumed;
-                if let Some(server) = connection.server.take() {
+                if let Some(server) = connection.details.server.take() {
                     self.ticket = Some((server, ticket));
                 }
                 self.establish(slot);
@@ -168,8 +169,10 @@ impl Core {
         let early = !matches!(connection.state, ConnectionState::Connected(_) | ConnectionState::Approval);
         if early && self.side == Side::Client && channel != ChannelId::RELIABLE {
             // The server is Connected already, and this came on a quicker channel than its acceptance.
-            connection.held.push_parts(&[&[channel.0], message]);
-            return self.refuse_flood(slot);
+            let held = &mut connection.details.held;
+            held.push_parts(&[&[channel.0], message]);
+            let (rpcs, bytes) = (held.len(), held.byte_len());
+            return self.refuse_flood(slot, rpcs, bytes);
         }
         // The number, then ours; `prefix` is what stands before it.
         let found = split_rpc(kind, message).and_then(|(prefix, theirs, body)| {
@@ -198,12 +201,10 @@ impl Core {
         if connection.numbers.is_some() {
             let mut ours = Vec::with_capacity(3);
             write_id(&mut ours, number);
-            connection.rpcs.push_parts(&[prefix, &ours, body]);
+            self.keep_rpc(slot, &[prefix, &ours, body]);
         } else {
-            connection.rpcs.push(message);
+            self.keep_rpc(slot, &[message]);
         }
-        self.touch(slot);
-        self.refuse_flood(slot);
     }
 
     /// What became of an RPC of ours.
@@ -212,17 +213,21 @@ impl Core {
         if !connection.state.is_connected() && connection.state != ConnectionState::Approval {
             return self.violate(slot, DisconnectCode::InvalidRpc, "reply before Connected");
         }
-        connection.rpcs.push(message);
-        self.touch(slot);
-        self.refuse_flood(slot);
+        self.keep_rpc(slot, &[message]);
     }
 
-    fn refuse_flood(&mut self, slot: Slot) {
-        let Some(connection) = self.connections.get(slot) else { return };
-        let full = [&connection.rpcs, &connection.held]
-            .into_iter()
-            .any(|queue| queue.len() > self.limits.incoming_rpcs || queue.byte_len() > self.limits.incoming_rpc_bytes);
-        if full {
+    fn keep_rpc(&mut self, slot: Slot, parts: &[&[u8]]) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let bytes = parts.iter().map(|part| part.len() as u32).sum::<u32>();
+        connection.waiting_rpcs += 1;
+        connection.waiting_rpc_bytes = connection.waiting_rpc_bytes.saturating_add(bytes);
+        let (rpcs, bytes) = (connection.waiting_rpcs, connection.waiting_rpc_bytes);
+        self.arrivals.push(slot, Inbox::Rpcs, parts);
+        self.refuse_flood(slot, rpcs as usize, bytes as usize);
+    }
+
+    fn refuse_flood(&mut self, slot: Slot, rpcs: usize, bytes: usize) {
+        if rpcs > self.limits.incoming_rpcs || bytes > self.limits.incoming_rpc_bytes {
             self.violate(slot, DisconnectCode::Flood, "too many RPCs in one update");
         }
     }
@@ -230,7 +235,7 @@ impl Core {
     /// RPCs that came before the acceptance count now.
     pub(super) fn release_held(&mut self, slot: Slot) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let mut held = std::mem::take(&mut connection.held);
+        let mut held = std::mem::take(&mut connection.details.held);
         for message in held.drain() {
             if let Some((&channel, message)) = message.split_first()
                 && let Some((kind, _)) = MessageKind::split(message)
@@ -266,10 +271,7 @@ impl Core {
             self.counters.thin_unread += 1;
             return;
         }
-        let queue = if of_tick { &mut connection.stream } else { &mut connection.data };
-        queue.push(body);
-        self.counters.unread_dropped += trim(queue, &self.limits);
-        self.touch(slot);
+        self.arrivals.push(slot, if of_tick { Inbox::Stream } else { Inbox::Data }, &[body]);
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Core`](core::Core) decides, the drivers act; this is what carries messages between the two.
 
 mod admission;
+pub(crate) mod arrivals;
 mod bans;
 pub(crate) mod control;
 pub(crate) mod core;
@@ -105,12 +106,12 @@ impl Session {
 
     /// Whether there is something to tell the World.
     pub(crate) fn has_news(&self) -> bool {
-        !(self.core.changes.is_empty() && self.core.touched.is_empty() && self.driver_events.is_empty())
+        !(self.core.changes.is_empty() && self.core.arrivals.is_empty() && self.driver_events.is_empty())
     }
 
     fn keep_stats(&mut self, of: impl Fn(DriverId) -> bool) {
         for connection in self.core.connections.iter_mut().filter(|connection| of(connection.key.driver)) {
-            connection.last_stats = self.store.stats(connection.key).unwrap_or(connection.last_stats);
+            connection.details.last_stats = self.store.stats(connection.key).unwrap_or(connection.details.last_stats);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use bevy_ecs::entity::{Entity, EntityHashMap};
+use bevy_ecs::entity::Entity;
 use netstream_driver::transport::{DisconnectReason, Mono};
 use netstream_driver::{ConnectionKey, ConnectionStats, DriverId, Endpoint};
 
@@ -15,16 +15,13 @@ use crate::{ConnectionState, NetworkId};
 /// Where a connection lies in the table; valid until it is removed.
 pub(crate) type Slot = usize;
 
-/// What the session knows of one connection. What every message looks at stands first, side by side: with a thousand
-/// connections each line of it that is not in the cache counts.
+/// What the session knows of one connection, as far as messages ask for it: 64 bytes, a line of the processor's caches.
+/// These lie side by side in the order of the slots, and a thousand connections are soon looked through.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct Connection {
     pub(crate) key: ConnectionKey,
     pub(crate) entity: Entity,
     pub(crate) state: ConnectionState,
-    /// Whether it is on the list of those whose queues have something for the entity.
-    pub(crate) touched: bool,
     /// The application has put the in-game mark, perhaps before Connected was reached.
     pub(crate) in_game: bool,
     /// The application approved it, perhaps before Approval was reached.
@@ -35,14 +32,19 @@ pub(crate) struct Connection {
     pub(crate) warned: bool,
     /// Since when the peer sends as if in the game and this side is not.
     pub(crate) out_of_game_since: Option<Mono>,
-    /// Commands (server) or snapshots (client): received and not yet on the entity.
-    pub(crate) data: MessageQueue,
-    /// Packets of the peer's ticks: received and not yet on the entity.
-    pub(crate) stream: MessageQueue,
-    /// Received and not yet on the entity.
-    pub(crate) rpcs: MessageQueue,
+    /// RPCs and replies that arrived and are not on the entity yet, and their bytes.
+    pub(crate) waiting_rpcs: u32,
+    pub(crate) waiting_rpc_bytes: u32,
     /// Set where the two ends have different types and may have.
     pub(crate) numbers: Option<Box<Numbers>>,
+    pub(crate) details: Box<Details>,
+}
+
+const _: () = assert!(size_of::<Option<Connection>>() == 64);
+
+/// What is asked for when a connection begins or ends.
+#[derive(Debug, Default)]
+pub(crate) struct Details {
     /// Client: RPCs that overtook the server's acceptance on another channel; they count from then on.
     pub(crate) held: MessageQueue,
     /// What the entity knows of its end.
@@ -77,14 +79,17 @@ pub(crate) struct ConnectionTable {
     free: Vec<Slot>,
     /// `[driver index][connection index]` -> slot + 1. The generations are compared in the connection's key.
     by_key: Vec<Vec<u32>>,
-    by_entity: EntityHashMap<Slot>,
+    /// `[entity index]` -> slot + 1. The generations are compared in the connection's entity. A few bytes for each entity
+    /// of the World, which keeps more of each itself.
+    by_entity: Vec<u32>,
+    len: usize,
     /// By driver index: how many slots are taken by connections of whatever driver has or had it.
     per_driver: Vec<u32>,
 }
 
 impl ConnectionTable {
     pub(crate) fn len(&self) -> usize {
-        self.by_entity.len()
+        self.len
     }
 
     pub(crate) fn insert(&mut self, connection: Connection) -> Slot {
@@ -102,7 +107,8 @@ impl ConnectionTable {
         }
         // A World cannot hold 2^32 connections.
         ids[id] = slot as u32 + 1;
-        self.by_entity.insert(connection.entity, slot);
+        self.note_entity(connection.entity, slot);
+        self.len += 1;
         if slot == self.slots.len() {
             self.slots.push(Some(connection));
         } else {
@@ -120,7 +126,8 @@ impl ConnectionTable {
 
     /// The connection of this entity, until [`remove`](Self::remove).
     pub(crate) fn of_entity(&self, entity: Entity) -> Option<Slot> {
-        self.by_entity.get(&entity).copied()
+        let slot = self.by_entity.get(entity.index_u32() as usize)?.checked_sub(1)? as Slot;
+        (self.get(slot)?.entity == entity).then_some(slot)
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&Connection> {
@@ -142,7 +149,8 @@ impl ConnectionTable {
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Connection> {
         self.forget_key(slot);
         let connection = self.slots.get_mut(slot)?.take()?;
-        self.by_entity.remove(&connection.entity);
+        self.forget_entity(connection.entity, slot);
+        self.len -= 1;
         self.per_driver[connection.key.driver.index() as usize] -= 1;
         self.free.push(slot);
         Some(connection)
@@ -158,11 +166,29 @@ impl ConnectionTable {
 
     /// The connection has another entity from now on.
     pub(crate) fn rename(&mut self, old: Entity, new: Entity) {
-        if let Some(slot) = self.by_entity.remove(&old) {
-            self.by_entity.insert(new, slot);
-            if let Some(connection) = self.get_mut(slot) {
-                connection.entity = new;
-            }
+        if let Some(slot) = self.of_entity(old)
+            && let Some(connection) = self.get_mut(slot)
+        {
+            connection.entity = new;
+            self.forget_entity(old, slot);
+            self.note_entity(new, slot);
+        }
+    }
+
+    fn note_entity(&mut self, entity: Entity, slot: Slot) {
+        let index = entity.index_u32() as usize;
+        if self.by_entity.len() <= index {
+            self.by_entity.resize(index + 1, 0);
+        }
+        self.by_entity[index] = slot as u32 + 1;
+    }
+
+    /// The index may be another's already: that of an entity that came after this one was despawned.
+    fn forget_entity(&mut self, entity: Entity, slot: Slot) {
+        if let Some(found) = self.by_entity.get_mut(entity.index_u32() as usize)
+            && *found == slot as u32 + 1
+        {
+            *found = 0;
         }
     }
 
