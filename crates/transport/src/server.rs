@@ -77,6 +77,9 @@ pub struct Server {
     turns: Turns,
     /// Due times of links, soonest first. An entry that is not its peer's `scheduled` is a leftover.
     timers: BinaryHeap<Reverse<(Mono, ConnectionId)>>,
+    /// When acks have to leave unless data takes them along before, soonest first; one entry at most for each peer. All
+    /// have the same time, so that they come in order and need no sorting; where one does not, it is among `timers`.
+    acks: VecDeque<(Mono, ConnectionId)>,
     /// Peers whose next goodbye copy waits for its time.
     parting: Vec<ConnectionId>,
     /// Peers whose next goodbye copy can leave.
@@ -106,6 +109,8 @@ struct Peer {
     deferred: bool,
     /// The entry of the timer queue that counts.
     scheduled: Option<Mono>,
+    /// Its entry in the queue of acks.
+    ack_at: Option<Mono>,
     phase: Phase,
     link: Link,
 }
@@ -137,6 +142,7 @@ impl Server {
             random: Drbg::new(random),
             peers: Vec::new(),
             timers: BinaryHeap::new(),
+            acks: VecDeque::new(),
             parting: Vec::new(),
             goodbyes: VecDeque::new(),
             ended: VecDeque::new(),
@@ -207,6 +213,7 @@ impl Server {
             // What became due may be a packet. Its timer is set again when there is nothing more to send.
             self.list(id);
         }
+        self.list_acks(now.mono);
         self.move_goodbyes(now.mono);
         self.handle_events(now, sink);
     }
@@ -308,11 +315,12 @@ impl Server {
             return Some(Mono::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
+        let ack = self.acks.front().map(|(due, _)| *due);
         let parting = self.parting.iter().filter_map(|id| match self.peer(*id)?.phase {
             Phase::Parting { next, .. } => Some(next),
             _ => None,
         });
-        parting.chain(timer).chain(self.turns.opens_at()).chain(self.netcode.poll_timeout()).min()
+        parting.chain(timer).chain(ack).chain(self.turns.opens_at()).chain(self.netcode.poll_timeout()).min()
     }
 
     /// Whether new clients are let in; those who are connected stay.

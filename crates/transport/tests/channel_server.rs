@@ -297,6 +297,35 @@ fn a_waiting_server_wakes_when_its_cap_opens_and_not_at_once() {
 }
 
 #[test]
+fn an_ack_rides_with_data_and_leaves_alone_when_its_time_has_come() {
+    let mut town = Town::new(3, Limits::server());
+    let arrived =
+        |town: &Town| town.clients.iter().map(|(client, _)| client.stats().packets_received).collect::<Vec<_>>();
+    let before = arrived(&town);
+    let since = |town: &Town| arrived(town).iter().zip(&before).map(|(now, before)| now - before).collect::<Vec<_>>();
+    let sent_at = town.now();
+    for (client, _) in &mut town.clients {
+        client.send(sent_at, UNRELIABLE, b"input").unwrap();
+    }
+    town.run_for(ms(20));
+    assert!(town.at_server.values().all(|inbox| inbox.messages.last() == Some(&(UNRELIABLE, b"input".to_vec()))));
+    let due = town.server.poll_timeout().expect("acks wait");
+    assert!(due > town.now().mono && due <= town.now().mono + ms(25), "{due:?} at {:?}", town.now());
+
+    let id = *town.at_server.keys().next().unwrap();
+    town.server.send(town.now(), id, UNRELIABLE, b"snapshot").unwrap();
+    town.run_for(ms(15));
+    let mut expected = vec![0; 3];
+    expected[town.client_of(id)] = 1;
+    assert_eq!(since(&town), expected, "the snapshot, and nothing for the others yet");
+    town.run_for(ms(30));
+    assert_eq!(since(&town), [1, 1, 1], "no second one for who had the snapshot");
+    assert!(town.clients.iter().all(|(client, _)| client.stats().in_flight == 0), "all acknowledged");
+    town.run_for(ms(100));
+    assert_eq!(since(&town), [1, 1, 1]);
+}
+
+#[test]
 fn the_cap_can_be_set_and_lifted_while_connections_are_up() {
     let mut town = Town::new(2, Limits::server());
     let mut rates = Vec::new();

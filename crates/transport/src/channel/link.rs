@@ -221,11 +221,17 @@ impl Link {
     /// When [`handle_timeout`](Self::handle_timeout) and [`poll_packet`](Self::poll_packet) should be called next if
     /// nothing else happens; `None` if never.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.poll_timeout_of(Allowance::All)
+        sooner(self.ack_due(), self.poll_timeout_but_ack(Allowance::All))
     }
 
-    /// The same where nothing more than is allowed may leave.
-    pub(crate) fn poll_timeout_of(&self, allowance: Allowance) -> Option<Mono> {
+    /// When an ack has to leave on its own.
+    #[inline]
+    pub(crate) fn ack_due(&self) -> Option<Mono> {
+        self.state.received.due().filter(|_| !self.closing.is_closed())
+    }
+
+    /// When to call for anything else, where nothing more than is allowed may leave.
+    pub(crate) fn poll_timeout_but_ack(&self, allowance: Allowance) -> Option<Mono> {
         if self.closing.is_closed() {
             return None;
         }
@@ -233,8 +239,7 @@ impl Link {
         let slow = (self.state.reliable_charged > 0 && !self.slow_reported)
             .then(|| self.state.progress_at + self.limits.slow_consumer);
         let all = allowance == Allowance::All;
-        let due = sooner(self.state.received.due(), self.sent.loss_at());
-        let due = sooner(due, self.probe_at());
+        let due = sooner(self.sent.loss_at(), self.probe_at());
         let due = sooner(due, if all { self.opens_at() } else { None });
         let due = sooner(due, self.closing.due());
         let due = sooner(due, if all { self.sizing_due() } else { None });
@@ -320,10 +325,16 @@ impl Link {
 
     /// Whether [`poll_packet`](Self::poll_packet) may have something to write, now or soon.
     pub fn has_work(&self) -> bool {
+        self.has_work_but_ack() || self.ack_due().is_some()
+    }
+
+    /// The same for anything but an ack for what has arrived.
+    #[inline]
+    pub(crate) fn has_work_but_ack(&self) -> bool {
         if self.closing.is_closed() {
             return self.closing.owes_ack();
         }
-        self.state.has_work() || self.probes > 0 || self.state.received.due().is_some() || self.closing.is_saying()
+        self.state.has_work() || self.probes > 0 || self.closing.is_saying()
     }
 
     /// Whether unreliable messages wait for their departure.
@@ -438,7 +449,7 @@ impl Link {
 }
 
 #[inline]
-fn sooner(a: Option<Mono>, b: Option<Mono>) -> Option<Mono> {
+pub(crate) fn sooner(a: Option<Mono>, b: Option<Mono>) -> Option<Mono> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         _ => a.or(b),

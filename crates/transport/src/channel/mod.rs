@@ -55,8 +55,8 @@ mod wire;
 
 pub use config::LinkConfig;
 pub use error::{SendError, Violation};
-pub(crate) use link::Allowance;
 pub use link::Link;
+pub(crate) use link::{Allowance, sooner};
 pub(crate) use pacer::Pacer;
 pub use stats::{Backlog, LinkEvent, LinkStats, Pressure, Receipt};
 pub use table::{ChannelConfig, ChannelKind, ChannelTable, DropPolicy, Side, TableFull};

@@ -27,7 +27,8 @@ impl Server {
         if let Err(violation) = handled {
             return self.handle_violation(now, id, violation);
         }
-        if peer.link.has_work() {
+        let acks = peer.link.ack_due().is_some_and(|due| due <= now.mono);
+        if acks || peer.link.has_work_but_ack() {
             self.list(id);
         }
         self.settle(now, id);
@@ -153,6 +154,7 @@ impl Server {
             starved: false,
             deferred: false,
             scheduled: None,
+            ack_at: None,
         };
         self.peers[index] = Some(Box::new(peer));
     }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{GOODBYE_INTERVAL, Phase, Server, TIMERS_PER_PEER, Transmit, find, find_mut, warm};
-use crate::channel::{Allowance, Link};
+use crate::channel::{Allowance, Link, sooner};
 use crate::netcode::{self, Farewell, HEADROOM};
 use crate::turns::Turn;
 use crate::{ConnectionId, Mono, Now};
@@ -144,25 +144,47 @@ impl Server {
         }
     }
 
-    /// Puts the link's next due time into the timer queue, if none that is as early is there.
+    /// Puts the link's next due times into the queues of acks and timers, if none that are as early are there.
     #[inline]
     pub(super) fn schedule(&mut self, id: ConnectionId) {
-        let Some(peer) = self.peer_mut(id) else { return };
+        let Self { peers, acks, timers, .. } = self;
+        let Some(peer) = find_mut(peers, id) else { return };
         // Who is listed is looked at before any timer, and again after that.
         if peer.listed {
             return;
         }
+        let mut ack = peer.link.ack_due().filter(|due| peer.ack_at.is_none_or(|at| *due < at));
+        if let Some(due) = ack
+            && acks.back().is_none_or(|(last, _)| *last <= due)
+        {
+            acks.push_back((due, id));
+            peer.ack_at = ack.take();
+        }
         let held = peer.starved || peer.deferred;
         let allowance = if held { Allowance::Upkeep } else { Allowance::All };
-        let Some(due) = peer.link.poll_timeout_of(allowance) else { return };
+        let Some(due) = sooner(ack, peer.link.poll_timeout_but_ack(allowance)) else { return };
         if peer.scheduled.is_none_or(|scheduled| due < scheduled) {
             peer.scheduled = Some(due);
-            let peers = &self.peers;
-            if self.timers.len() >= TIMERS_PER_PEER * (peers.len() + 1) {
-                self.timers
-                    .retain(|Reverse((due, id))| find(peers, *id).is_some_and(|peer| peer.scheduled == Some(*due)));
+            if timers.len() >= TIMERS_PER_PEER * (peers.len() + 1) {
+                timers.retain(|Reverse((due, id))| find(peers, *id).is_some_and(|peer| peer.scheduled == Some(*due)));
             }
-            self.timers.push(Reverse((due, id)));
+            timers.push(Reverse((due, id)));
+        }
+    }
+
+    /// Lists the links whose ack has waited long enough for data to ride with.
+    pub(super) fn list_acks(&mut self, now: Mono) {
+        while let Some(&(due, id)) = self.acks.front()
+            && due <= now
+        {
+            self.acks.pop_front();
+            let Some(peer) = self.peer_mut(id) else { continue };
+            peer.ack_at = None;
+            match peer.link.ack_due() {
+                Some(due) if due <= now => self.list(id),
+                Some(_) => self.schedule(id),
+                None => {}
+            }
         }
     }
 }
