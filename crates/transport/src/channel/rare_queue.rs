@@ -33,7 +33,8 @@ impl<T> RareQueue<T> {
 
     /// The elements at these places, which are there.
     pub(super) fn range(&self, places: Range<usize>) -> impl Iterator<Item = &T> {
-        self.0.iter().flat_map(move |queue| queue.range(places.clone()))
+        let queue = self.0.as_ref().filter(|_| !places.is_empty());
+        queue.into_iter().flat_map(move |queue| queue.range(places.clone()))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {

@@ -1,5 +1,7 @@
 //! The packets that have left, and what became of them.
 
+use std::ops::Range;
+
 use super::number::{is_before, later};
 use super::rare_queue::RareQueue;
 use super::short_queue::ShortQueue;
@@ -57,14 +59,22 @@ pub(super) struct Snapshot {
     pub(super) app_limited: bool,
 }
 
+/// 64 bytes: a line of the processor's caches.
 #[derive(Clone, Debug)]
 struct Packet {
     sent_at: Mono,
-    snapshot: Snapshot,
-    first_cargo: u64,
-    cargo: u16,
+    /// Of its [`Snapshot`].
+    delivered: u64,
+    delivered_at: Mono,
+    first_sent_at: Mono,
+    /// Its first piece; most have no more.
+    cargo: Option<Cargo>,
+    /// The number of the first of its further pieces, and how many these are.
+    more_from: u32,
+    more: u16,
     size: u16,
     fate: Fate,
+    app_limited: bool,
     /// Whether its loss would hold something up.
     reliable: bool,
     /// Whether its cargo is to be sent again already.
@@ -72,6 +82,8 @@ struct Packet {
     /// Whether it only tries how large packets may be.
     sizing: bool,
 }
+
+const _: () = assert!(size_of::<Option<Packet>>() == 64);
 
 /// A packet whose fate has become known.
 #[derive(Clone, Copy, Debug)]
@@ -100,13 +112,17 @@ pub(super) trait Fates {
 #[repr(C)]
 pub(super) struct Sent {
     packets: ShortQueue<Packet>,
-    cargo: ShortQueue<Cargo>,
+    /// What was loaded first since the last packet left.
+    loaded: Option<Cargo>,
     next: u64,
     /// The number after the newest acknowledged one.
     acked: u64,
-    /// Numbers of the first packet and the first cargo in the queues.
+    /// The number of the first packet in the queue.
     base: u64,
-    cargo_base: u64,
+    /// Of the further pieces: the number of the first that is kept, of the first that has not left, and after the newest.
+    cargo_base: u32,
+    cargo_left: u32,
+    cargo_next: u32,
     /// The number after the newest that was left out.
     whole_from: u64,
     /// The first number of all.
@@ -118,6 +134,8 @@ pub(super) struct Sent {
     reorder: u32,
     /// When the oldest packet in flight will count as lost if no ack arrives for it.
     loss_at: Option<Mono>,
+    /// What packets carry beside their first piece.
+    cargo: RareQueue<Cargo>,
     /// The numbers that were left out and may still be acknowledged by a liar.
     skipped: RareQueue<u64>,
 }
@@ -126,13 +144,16 @@ impl Sent {
     pub(super) const fn new(first: u64) -> Self {
         Self {
             packets: ShortQueue::new(),
-            cargo: ShortQueue::new(),
+            loaded: None,
             base: first,
             cargo_base: 0,
+            cargo_left: 0,
+            cargo_next: 0,
             first,
             next: first,
             acked: first,
             whole_from: first,
+            cargo: RareQueue::new(),
             skipped: RareQueue::new(),
             in_flight: 0,
             bytes_in_flight: 0,
@@ -146,13 +167,13 @@ impl Sent {
     #[inline]
     pub(super) fn warm(&self) -> u64 {
         let due = self.loss_at.map_or(0, Mono::as_nanos);
-        self.packets.front().map_or(0, |packet| packet.first_cargo) ^ self.next ^ due
+        self.packets.front().map_or(0, |packet| packet.delivered) ^ self.next ^ due
     }
 
     /// See [`Link::warm_far`](super::Link::warm_far).
     #[inline]
     pub(super) fn warm_far(&self) -> u64 {
-        self.packets.back().map_or(0, |packet| packet.first_cargo ^ u64::from(packet.size))
+        self.packets.back().map_or(0, |packet| packet.delivered ^ u64::from(packet.size))
     }
 
     /// The number of the next packet.
@@ -195,7 +216,12 @@ impl Sent {
 
     /// Notes one more piece of what the next packet carries.
     pub(super) fn load(&mut self, cargo: Cargo) {
-        self.cargo.push_back(cargo);
+        if self.loaded.is_none() {
+            self.loaded = Some(cargo);
+        } else {
+            self.cargo.push_back(cargo);
+            self.cargo_next = self.cargo_next.wrapping_add(1);
+        }
     }
 
     /// Notes that a packet has left with everything that was loaded since the one before.
@@ -242,23 +268,32 @@ impl Sent {
         snapshot: Snapshot,
         fates: &mut impl Fates,
     ) {
-        while self.packets.len() >= HISTORY || self.cargo.len() > CARGO {
+        while self.packets.len() >= HISTORY || self.cargo_next.wrapping_sub(self.cargo_base) as usize > CARGO {
             if self.packets.is_empty() {
                 break;
             }
             self.lose(0, fates);
             self.pop();
         }
-        let loaded = self.packets.back().map_or(self.cargo_base, |last| last.first_cargo + u64::from(last.cargo));
-        let end = self.cargo_base + self.cargo.len() as u64;
+        let Snapshot { delivered, delivered_at, first_sent_at, app_limited } = snapshot;
+        let (more_from, mut cargo, mut more) = (self.cargo_left, None, 0);
+        if fate != Fate::Skipped {
+            cargo = self.loaded.take();
+            // A packet has fewer pieces than bytes.
+            more = self.cargo_next.wrapping_sub(more_from) as u16;
+            self.cargo_left = self.cargo_next;
+        }
         self.packets.push_back(Packet {
             sent_at,
-            snapshot,
-            first_cargo: loaded,
-            // A packet has fewer pieces than bytes.
-            cargo: if fate == Fate::Skipped { 0 } else { (end - loaded) as u16 },
+            delivered,
+            delivered_at,
+            first_sent_at,
+            cargo,
+            more_from,
+            more,
             size: size as u16,
             fate,
+            app_limited,
             reliable,
             requeued: false,
             sizing: false,
@@ -322,7 +357,7 @@ impl Sent {
             Fate::Acked | Fate::Skipped => return false,
         };
         packet.fate = Fate::Acked;
-        let (size, reliable, cargo) = (usize::from(packet.size), packet.reliable, packet.cargo_range(self.cargo_base));
+        let (size, reliable, first, more) = packet.load(self.cargo_base);
         if asked {
             let settled = packet.settled();
             if was_lost {
@@ -334,9 +369,7 @@ impl Sent {
             }
             fates.acked(&settled, was_lost);
         }
-        for cargo in self.cargo.range(cargo) {
-            fates.delivered(*cargo);
-        }
+        first.iter().chain(self.cargo.range(more)).for_each(|cargo| fates.delivered(*cargo));
         asked
     }
 
@@ -374,10 +407,10 @@ impl Sent {
 
     fn pop(&mut self) {
         if let Some(packet) = self.packets.pop_front() {
-            for _ in 0..packet.cargo {
+            for _ in 0..packet.more {
                 self.cargo.pop_front();
             }
-            self.cargo_base += u64::from(packet.cargo);
+            self.cargo_base = self.cargo_base.wrapping_add(packet.more.into());
             self.base = self.base.wrapping_add(1);
         }
     }
@@ -390,13 +423,11 @@ impl Sent {
         packet.fate = Fate::Lost;
         let again = !packet.requeued;
         let settled = packet.settled();
-        let (size, reliable, cargo) = (usize::from(packet.size), packet.reliable, packet.cargo_range(self.cargo_base));
+        let (size, reliable, first, more) = packet.load(self.cargo_base);
         self.leave_flight(size, reliable);
         fates.lost(&settled);
         if again {
-            for cargo in self.cargo.range(cargo) {
-                fates.resend(*cargo);
-            }
+            first.iter().chain(self.cargo.range(more)).for_each(|cargo| fates.resend(*cargo));
         }
     }
 
@@ -415,9 +446,8 @@ impl Sent {
             .take(count);
         for packet in oldest {
             packet.requeued = true;
-            for cargo in self.cargo.range(packet.cargo_range(self.cargo_base)) {
-                fates.resend(*cargo);
-            }
+            let (_, _, first, more) = packet.load(self.cargo_base);
+            first.iter().chain(self.cargo.range(more)).for_each(|cargo| fates.resend(*cargo));
         }
     }
 
@@ -435,7 +465,7 @@ impl Sent {
     /// The most that [`heap`](Self::heap) can be.
     pub(super) fn heap_cap() -> usize {
         ShortQueue::<Packet>::heap_cap(HISTORY)
-            + ShortQueue::<Cargo>::heap_cap(2 * HISTORY)
+            + RareQueue::<Cargo>::heap_cap(2 * HISTORY)
             + RareQueue::<u64>::heap_cap(HISTORY / 64)
     }
 
@@ -447,12 +477,16 @@ impl Sent {
 
 impl Packet {
     fn settled(&self) -> Settled {
-        Settled { sent_at: self.sent_at, size: usize::from(self.size), snapshot: self.snapshot, sizing: self.sizing }
+        let Self { sent_at, delivered, delivered_at, first_sent_at, app_limited, sizing, .. } = *self;
+        let snapshot = Snapshot { delivered, delivered_at, first_sent_at, app_limited };
+        Settled { sent_at, size: usize::from(self.size), snapshot, sizing }
     }
 
-    fn cargo_range(&self, base: u64) -> std::ops::Range<usize> {
-        let start = (self.first_cargo - base) as usize;
-        start..start + usize::from(self.cargo)
+    /// Its size, whether it is reliable, its first piece, and where the others are in a queue that begins with the one of
+    /// this number.
+    fn load(&self, base: u32) -> (usize, bool, Option<Cargo>, Range<usize>) {
+        let start = self.more_from.wrapping_sub(base) as usize;
+        (usize::from(self.size), self.reliable, self.cargo, start..start + usize::from(self.more))
     }
 }
 

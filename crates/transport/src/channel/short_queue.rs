@@ -1,7 +1,5 @@
 //! Queues that mostly hold one thing.
 
-use std::ops::Range;
-
 use super::rare_queue::RareQueue;
 
 /// A queue whose first element lies in it. What lies elsewhere has to be fetched from there, and a server that looks at a
@@ -9,13 +7,15 @@ use super::rare_queue::RareQueue;
 #[derive(Debug)]
 pub(super) struct ShortQueue<T> {
     first: Option<T>,
-    /// Those behind it. Stays for the next ones once there were any.
+    /// How many are behind it, so that where there are none that is known here.
+    behind: u32,
+    /// Those behind it. Its memory stays for the next ones once there were any.
     more: RareQueue<T>,
 }
 
 impl<T> ShortQueue<T> {
     pub(super) const fn new() -> Self {
-        Self { first: None, more: RareQueue::new() }
+        Self { first: None, behind: 0, more: RareQueue::new() }
     }
 
     #[inline]
@@ -24,12 +24,18 @@ impl<T> ShortQueue<T> {
             self.first = Some(element);
         } else {
             self.more.push_back(element);
+            self.behind += 1;
         }
     }
 
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<T> {
-        let next = self.more.pop_front();
+        let next = if self.behind > 0 {
+            self.behind -= 1;
+            self.more.pop_front()
+        } else {
+            None
+        };
         std::mem::replace(&mut self.first, next)
     }
 
@@ -56,7 +62,8 @@ impl<T> ShortQueue<T> {
     pub(super) fn get(&self, index: usize) -> Option<&T> {
         match index.checked_sub(1) {
             None => self.first.as_ref(),
-            Some(index) => self.more.get(index),
+            Some(index) if index < self.behind as usize => self.more.get(index),
+            Some(_) => None,
         }
     }
 
@@ -64,28 +71,22 @@ impl<T> ShortQueue<T> {
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         match index.checked_sub(1) {
             None => self.first.as_mut(),
-            Some(index) => self.more.get_mut(index),
+            Some(index) if index < self.behind as usize => self.more.get_mut(index),
+            Some(_) => None,
         }
     }
 
-    /// The elements at these places, which are there.
-    #[inline]
-    pub(super) fn range(&self, places: Range<usize>) -> impl Iterator<Item = &T> {
-        let first = self.first.iter().take(usize::from(places.contains(&0)));
-        first.chain(self.more.range(places.start.saturating_sub(1)..places.end.saturating_sub(1)))
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.first.iter().chain(self.more.iter())
+        self.first.iter().chain((self.behind > 0).then(|| self.more.iter()).into_iter().flatten())
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.first.iter_mut().chain(self.more.iter_mut())
+        self.first.iter_mut().chain((self.behind > 0).then(|| self.more.iter_mut()).into_iter().flatten())
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.len()
+        usize::from(self.first.is_some()) + self.behind as usize
     }
 
     #[inline]
@@ -143,8 +144,7 @@ mod tests {
             let index = random.below(model.len() as u64 + 1) as usize;
             assert_eq!(queue.get(index), model.get(index));
             assert_eq!(queue.get_mut(index), model.get_mut(index));
-            let end = index + random.below((model.len() - index) as u64 + 1) as usize;
-            assert!(queue.range(index..end).eq(model.range(index..end)) && queue.back() == model.back());
+            assert_eq!(queue.back(), model.back());
             assert_eq!(queue.back_mut(), model.back_mut());
             assert!(queue.heap() <= ShortQueue::<u32>::heap_cap(model.len().max(256)));
         }
