@@ -14,6 +14,7 @@ pub mod copy;
 pub mod crypto;
 pub mod incoming;
 pub mod limits;
+mod look;
 #[doc(hidden)]
 pub mod mutants;
 pub mod netcode;

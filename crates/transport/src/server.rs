@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::channel::{Backlog, Link, LinkConfig, LinkStats, SendError, Violation};
 use crate::crypto::Drbg;
 use crate::limits::Limits;
+use crate::look::{Glance, Look};
 use crate::netcode::{self, LARGEST_BODY, MAX_BODY, datagram_of};
 use crate::turns::Turns;
 use crate::{
@@ -115,6 +116,12 @@ struct Peer {
     link: Link,
 }
 
+impl Peer {
+    fn new(generation: u32, link: Link, phase: Phase) -> Self {
+        Self { generation, listed: false, starved: false, deferred: false, scheduled: None, ack_at: None, phase, link }
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     /// Messages flow.
@@ -173,7 +180,8 @@ impl Server {
     ) {
         if std::mem::take(&mut self.expects) {
             let Self { peers, netcode, .. } = self;
-            warm(peers, netcode.expected(), Link::warm_to_receive, |index| netcode.warm_to_open(index));
+            let below = |index, look: &mut Glance| netcode.look_to_open(index, look);
+            look_ahead(peers, netcode.expected(), Link::look_to_receive, below);
         }
         if let netcode::server::Received::Payload { connection, body } =
             self.netcode.handle_datagram(now, from, datagram)
@@ -459,21 +467,23 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Looks at everything that packets of these connections will need. A server has more connections than fit in the
-/// processor's caches: what it has to wait for is fetched side by side for all of them, rather than one thing after another
-/// when each is needed.
-///
-/// `near` and `below` do so for what a link, and what the layer below, has of one.
-fn warm(
+/// Looks at everything that packets of these connections will need. `near` and `below` do so for what a link, and what
+/// the layer below, has of one.
+fn look_ahead(
     peers: &[Option<Box<Peer>>],
     indices: impl Iterator<Item = u32> + Clone,
-    near: impl Fn(&Link) -> u64,
-    below: impl Fn(u32) -> u64,
+    near: impl Fn(&Link, &mut Glance),
+    below: impl Fn(u32, &mut Glance),
 ) {
+    let mut look = Glance::default();
     let peers = indices.clone().filter_map(|index| peers.get(index as usize)?.as_deref());
-    let sum = peers.clone().fold(0, |sum, peer| sum ^ u64::from(peer.generation) ^ near(&peer.link));
-    let sum = peers.fold(sum, |sum, peer| sum ^ peer.link.warm_far());
-    std::hint::black_box(indices.fold(sum, |sum, index| sum ^ below(index)));
+    for peer in peers.clone() {
+        look.at(&peer.generation);
+        near(&peer.link, &mut look);
+    }
+    peers.for_each(|peer| peer.link.look_far(&mut look));
+    indices.for_each(|index| below(index, &mut look));
+    look.end();
 }
 
 #[inline]
@@ -492,4 +502,31 @@ pub(crate) fn bound(link: &mut LinkConfig) -> usize {
     link.mtu = link.mtu.min(MAX_BODY);
     link.max_mtu = link.max_mtu.clamp(link.mtu, LARGEST_BODY);
     link.max_mtu
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SeededRandom;
+    use crate::look::tests::Places;
+
+    /// Places had moved apart as fields were added between them, and every third packet waited for a line that was not
+    /// looked at.
+    #[test]
+    fn no_line_that_a_packet_needs_is_left_out_when_looking_ahead() {
+        let (config, limits) = (Arc::new(LinkConfig::server()), Arc::new(Limits::default()));
+        let mut link = Link::new(&config, &limits, Mono::ZERO, &mut SeededRandom::new(1));
+        link.send(Mono::ZERO, ChannelId::UNRELIABLE, &[1; 100]).expect("there is room");
+        link.poll_packet(Mono::ZERO, &mut [0; 1200]).expect("the message");
+        let peer = Peer::new(0, link, Phase::Open);
+
+        let mut places = Places::default();
+        peer.link.look_to_receive(&mut places);
+        assert_eq!(places.gaps(&peer), []);
+
+        let mut places = Places::default();
+        peer.link.look_to_send(&mut places);
+        let gaps = places.gaps(&peer);
+        assert!(gaps.len() == 1 && gaps[0].len() > 256, "{gaps:?}: what only acks change, and that it is left out");
+    }
 }

@@ -14,6 +14,7 @@ use super::received::SPACING;
 use super::rtt::Rtt;
 use super::sent::{Settled, Snapshot};
 use crate::Mono;
+use crate::look::Look;
 use crate::time::Span;
 
 /// The window before anything is known of the path; RFC 9002 §7.2.
@@ -202,21 +203,21 @@ impl Congestion {
         }
     }
 
-    /// See [`Link::warm_to_receive`](super::Link::warm_to_receive).
+    /// See [`Link::look_to_receive`](super::Link::look_to_receive).
     #[inline]
-    pub(super) fn warm_to_receive(&self) -> u64 {
-        self.warm_to_send()
-            ^ self.newest.is_some() as u64
-            ^ self.round_ends
-            ^ self.min_rtt_at.as_nanos()
-            ^ self.aggregation.get()
-            ^ self.epoch_acked
+    pub(super) fn look_to_receive(&self, look: &mut impl Look) {
+        self.look_to_send(look);
+        look.at(&self.newest);
+        look.at(&self.round_ends);
+        look.at(&self.min_rtt_at);
+        self.aggregation.look(look);
+        look.at(&self.epoch_acked);
     }
 
-    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
+    /// See [`Link::look_to_send`](super::Link::look_to_send).
     #[inline]
-    pub(super) fn warm_to_send(&self) -> u64 {
-        self.delivered
+    pub(super) fn look_to_send(&self, look: &mut impl Look) {
+        look.at(&self.delivered);
     }
 
     /// A packet leaves while `in_flight` bytes are on their way.

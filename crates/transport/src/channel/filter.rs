@@ -1,6 +1,7 @@
 //! The extremes of what was seen lately.
 
 use crate::Mono;
+use crate::look::Look;
 use crate::time::Span;
 
 /// For how many round trips the best delivery rate counts.
@@ -16,6 +17,12 @@ pub(super) struct MaxFilter {
 impl MaxFilter {
     pub(super) const fn new() -> Self {
         Self { best: [(0, 0); 3] }
+    }
+
+    /// See [`Link::look_to_receive`](super::Link::look_to_receive).
+    #[inline]
+    pub(super) fn look(&self, look: &mut impl Look) {
+        look.at(&self.best[0].1);
     }
 
     pub(super) const fn get(&self) -> u64 {

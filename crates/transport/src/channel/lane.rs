@@ -7,6 +7,7 @@ use super::stream::StreamReceiver;
 use super::unordered::UnorderedReceiver;
 use super::{ChannelConfig, ChannelId, ChannelKind, LinkConfig, Pressure};
 use crate::Limits;
+use crate::look::Look;
 
 /// One channel of one link.
 #[derive(Debug)]
@@ -98,14 +99,13 @@ impl Lane {
         }
     }
 
-    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
+    /// See [`Link::look_far`](super::Link::look_far).
     #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        let kind = match &self.kind {
-            LaneKind::Unreliable { queue, .. } => queue.warm(),
-            LaneKind::Ordered { send, .. } | LaneKind::Unordered { send, .. } => send.charged() as u64,
-        };
-        kind ^ self.served
+    pub(super) fn look(&self, look: &mut impl Look) {
+        look.at(&self.max_message);
+        if let LaneKind::Unreliable { queue, .. } = &self.kind {
+            queue.look(look);
+        }
     }
 
     /// Whether a reliable message of this length still fits.
@@ -256,5 +256,21 @@ impl Newest {
             (Some(newest), Some(id)) => super::number::is_before_u16(newest, id),
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::look::tests::Places;
+
+    #[test]
+    fn no_line_of_an_unreliable_lane_is_left_out_when_looking_ahead() {
+        let config = LinkConfig::server();
+        let channel = config.channels.get(ChannelId::UNRELIABLE).expect("a standard channel");
+        let lane = Lane::new(&config, &Limits::default(), ChannelId::UNRELIABLE, channel);
+        let mut places = Places::default();
+        lane.look(&mut places);
+        assert_eq!(places.gaps(&lane), []);
     }
 }

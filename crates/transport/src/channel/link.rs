@@ -18,6 +18,7 @@ use super::lane::{Lane, LaneKind};
 use super::row::LEAST_SHARED;
 use super::sent::Sent;
 use super::{Backlog, ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt, SendError};
+use crate::look::Look;
 use crate::mutants::{audit, mutant, take_work};
 use crate::time::Span;
 use crate::{Limits, Mono, Random, SharedBytes};
@@ -361,36 +362,34 @@ impl Link {
         Some(Backlog { pressure: lane.pressure(), bytes, delay })
     }
 
-    /// Looks at all parts that the next packet to arrive will need, so that they are in the processor's caches: at one word
-    /// at least of each 64 bytes. What it returns is of no use but that it must be computed.
+    /// Looks at everything here that the next packet to arrive will need: at one word at least of each 64 bytes.
     #[inline]
-    pub(crate) fn warm_to_receive(&self) -> u64 {
-        self.warm() ^ self.state.congestion.warm_to_receive()
+    pub(crate) fn look_to_receive(&self, look: &mut impl Look) {
+        self.look(look);
+        self.state.congestion.look_to_receive(look);
     }
 
     /// The same for the next packet to leave.
     #[inline]
-    pub(crate) fn warm_to_send(&self) -> u64 {
-        self.warm() ^ self.state.congestion.warm_to_send()
+    pub(crate) fn look_to_send(&self, look: &mut impl Look) {
+        self.look(look);
+        self.state.congestion.look_to_send(look);
     }
 
     #[inline]
-    fn warm(&self) -> u64 {
-        let state = &self.state;
-        self.active_at.as_nanos()
-            ^ self.sent.warm()
-            ^ u64::from(state.has_work())
-            ^ state.traffic.packets_sent
-            ^ state.rtt.smoothed().map_or(0, |smoothed| smoothed.as_nanos())
-            ^ u64::from(state.pacer.is_open())
-            ^ u64::from(state.reassembly.is_some())
-            ^ state.received.warm()
+    fn look(&self, look: &mut impl Look) {
+        look.at(&self.probe_from);
+        self.sent.look(look);
+        self.state.look(look);
     }
 
     /// The same of either for what lies elsewhere, whose place has to be known first.
     #[inline]
-    pub(crate) fn warm_far(&self) -> u64 {
-        self.state.lanes.first().map_or(0, Lane::warm) ^ self.sent.warm_far()
+    pub(crate) fn look_far(&self, look: &mut impl Look) {
+        if let Some(lane) = self.state.lanes.first() {
+            lane.look(look);
+        }
+        self.sent.look_far(look);
     }
 
     /// Figures, since the link exists.

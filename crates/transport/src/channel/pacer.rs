@@ -1,6 +1,7 @@
 //! Spreads packets over time, so that a burst does not overflow a small queue on the way.
 
 use crate::Mono;
+use crate::look::Look;
 use crate::time::Span;
 
 /// A token bucket of bytes. It holds what the rate gives while nobody looked, so that a caller that comes once per tick
@@ -35,6 +36,12 @@ const MEMORY: Span = Span::from_millis(200);
 const MAX_DEBT: Span = Span::from_millis(250);
 
 impl Pacer {
+    /// See [`Link::look_to_send`](super::Link::look_to_send).
+    #[inline]
+    pub(super) fn look(&self, look: &mut impl Look) {
+        look.at(&self.updated_at);
+    }
+
     pub(crate) const fn new(now: Mono) -> Self {
         Self { tokens: 0, floor: 0, updated_at: now, rate: 0, waited: false, late: Span::ZERO }
     }

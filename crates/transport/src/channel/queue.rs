@@ -6,6 +6,7 @@ use super::short_queue::ShortQueue;
 use super::wire::FRAGMENT_BYTES;
 use super::{ChannelConfig, ChannelId, ChannelTable, DropPolicy, Side};
 use crate::SharedBytes;
+use crate::look::Look;
 use crate::mutants::{audit, mutant};
 
 /// The queue of one unreliable channel.
@@ -60,10 +61,12 @@ impl Queue {
         self.data.len() + self.lengths.len() * message_cost()
     }
 
-    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
+    /// See [`Link::look_far`](super::Link::look_far).
     #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        self.data.warm() ^ u64::from(self.lengths.front().copied().unwrap_or(0))
+    pub(super) fn look(&self, look: &mut impl Look) {
+        self.data.look(look);
+        look.at(&self.cap);
+        look.at(&self.next_id);
     }
 
     pub(super) const fn dropped(&self) -> u64 {

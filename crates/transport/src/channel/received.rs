@@ -4,6 +4,7 @@ use super::codec::{Writer, varint_len};
 use super::number::{earlier, is_before, later};
 use super::wire::{DELAY_UNIT, HAS_ACK, MAX_ACK_RANGES, MIN_ACK};
 use crate::Mono;
+use crate::look::Look;
 use crate::mutants::mutant;
 use crate::time::Span;
 
@@ -62,11 +63,12 @@ impl Received {
         }
     }
 
-    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
+    /// See [`Link::look_to_send`](super::Link::look_to_send).
     #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        let known = self.bits.has_seen(self.next);
-        u64::from(self.asking) ^ self.next ^ u64::from(known)
+    pub(super) fn look(&self, look: &mut impl Look) {
+        look.at(&self.next);
+        look.at(&self.asking);
+        self.bits.look(self.next, look);
     }
 
     /// The number after the newest that has arrived.
@@ -202,6 +204,12 @@ struct Word {
 impl Bits {
     const fn place(number: u64) -> (usize, u32) {
         ((number / 64) as usize % WORDS, (number % 64) as u32)
+    }
+
+    /// Looks at where this number is.
+    #[inline]
+    fn look(&self, number: u64, look: &mut impl Look) {
+        look.at(&self.0[Self::place(number).0].seen);
     }
 
     const fn has_seen(&self, number: u64) -> bool {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::memory::{append_ring, copy_out};
 use super::short_queue::ShortQueue;
 use crate::SharedBytes;
+use crate::look::Look;
 
 /// What is shorter is copied: that costs no more than to keep count of who shares it.
 pub(super) const LEAST_SHARED: usize = 512;
@@ -119,10 +120,11 @@ impl Row {
         self.ring.drain(..copied + count);
     }
 
-    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
+    /// See [`Link::look_far`](super::Link::look_far).
     #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        self.parts.front().map_or(0, |part| part.from as u64) ^ u64::from(self.ring.front().copied().unwrap_or(0))
+    pub(super) fn look(&self, look: &mut impl Look) {
+        look.at(&self.length);
+        look.at(&self.before);
     }
 
     /// Gives memory back that is not in use.

@@ -1,6 +1,7 @@
 //! The round-trip time, as RFC 9002 §5 estimates it.
 
 use crate::Mono;
+use crate::look::Look;
 use crate::time::Span;
 
 /// What is assumed before the first sample.
@@ -37,6 +38,12 @@ struct Estimate {
 }
 
 impl Rtt {
+    /// See [`Link::look_to_send`](super::Link::look_to_send).
+    #[inline]
+    pub(super) fn look(&self, look: &mut impl Look) {
+        look.at(&self.estimate);
+    }
+
     pub(super) const fn new() -> Self {
         Self { estimate: None }
     }

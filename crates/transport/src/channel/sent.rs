@@ -8,6 +8,7 @@ use super::short_queue::ShortQueue;
 use super::wire::Ack;
 use super::{ChannelId, Violation};
 use crate::Mono;
+use crate::look::Look;
 use crate::mutants::{mutant, work};
 use crate::time::Span;
 
@@ -163,17 +164,23 @@ impl Sent {
         }
     }
 
-    /// See [`Link::warm_to_send`](super::Link::warm_to_send).
+    /// See [`Link::look_to_send`](super::Link::look_to_send).
     #[inline]
-    pub(super) fn warm(&self) -> u64 {
-        let due = self.loss_at.map_or(0, Mono::as_nanos);
-        self.packets.front().map_or(0, |packet| packet.delivered) ^ self.next ^ due
+    pub(super) fn look(&self, look: &mut impl Look) {
+        if let Some(packet) = self.packets.front() {
+            look.at(&packet.delivered);
+            look.at(&packet.more_from);
+        }
+        look.at(&self.next);
+        look.at(&self.in_flight);
     }
 
-    /// See [`Link::warm_far`](super::Link::warm_far).
+    /// See [`Link::look_far`](super::Link::look_far).
     #[inline]
-    pub(super) fn warm_far(&self) -> u64 {
-        self.packets.back().map_or(0, |packet| packet.delivered ^ u64::from(packet.size))
+    pub(super) fn look_far(&self, look: &mut impl Look) {
+        if let Some(packet) = self.packets.back() {
+            look.at(&packet.delivered);
+        }
     }
 
     /// The number of the next packet.

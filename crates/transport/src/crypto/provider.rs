@@ -3,6 +3,7 @@
 use ring::aead::{AES_128_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::{Key, NONCE_BYTES, TAG_BYTES, Tag};
+use crate::look::Look;
 #[cfg(feature = "mutants")]
 use crate::mutants::Mark;
 
@@ -35,10 +36,10 @@ impl RingCipher {
         Self::of(&AES_128_GCM, key)
     }
 
-    /// See [`Session::warm_to_open`](crate::netcode).
+    /// Looks at the key, of which ring lets nothing be seen but the algorithm.
     #[inline]
-    pub(crate) fn warm(&self) -> u64 {
-        std::ptr::from_ref(self.0.algorithm()).addr() as u64
+    pub(crate) fn look(&self, look: &mut impl Look) {
+        look.at(&std::ptr::from_ref(self.0.algorithm()).addr());
     }
 
     fn of(algorithm: &'static Algorithm, key: &Key) -> Self {

@@ -1,6 +1,7 @@
 //! The replay window: which sequence numbers of a peer have arrived.
 
 use super::REPLAY_WINDOW;
+use crate::look::Look;
 use crate::mutants::mutant;
 
 const WORDS: usize = REPLAY_WINDOW as usize / 64;
@@ -53,9 +54,10 @@ impl ReplayWindow {
 
     /// Looks at what the next packet will probably need.
     #[inline]
-    pub(crate) fn warm(&self) -> u64 {
+    pub(crate) fn look(&self, look: &mut impl Look) {
+        look.at(&self.newest);
         // A peer may have sent the last number that there is.
-        self.newest.map_or(0, |newest| self.arrived[word(newest.wrapping_add(1))])
+        look.at(&self.arrived[word(self.newest.unwrap_or(0).wrapping_add(1))]);
     }
 
     fn has(&self, sequence: u64) -> bool {
@@ -78,6 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::look::Glance;
 
     /// It had added to the number, and whoever is connected can choose that.
     #[test]
@@ -86,7 +89,7 @@ mod tests {
         for sequence in [u64::MAX - 1, u64::MAX] {
             assert!(window.accepts(sequence));
             window.advance(sequence);
-            window.warm();
+            window.look(&mut Glance::default());
         }
         assert!(!window.accepts(u64::MAX));
     }

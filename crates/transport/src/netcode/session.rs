@@ -9,6 +9,7 @@ use super::counters::Counter;
 use super::packet::{self, CHALLENGE_BODY, Header, KEEP_ALIVE_BODY, PacketType};
 use super::replay::ReplayWindow;
 use crate::crypto::{Aead, Cipher, Key};
+use crate::look::Look;
 use crate::mutants;
 use crate::{DisconnectCode, DisconnectReason, Mono, Random};
 use zeroize::Zeroizing;
@@ -182,16 +183,20 @@ impl Session {
         (self.next >= self.used_up).then(|| DisconnectReason::link(DisconnectCode::LinkError).with_text(text))
     }
 
-    /// As [`Link::warm_to_receive`](crate::channel::Link::warm_to_receive), for what opening the next packet needs.
+    /// Looks at what opening the next packet needs.
     #[inline]
-    pub(crate) fn warm_to_open(&self) -> u64 {
-        self.replay.warm() ^ self.open.warm()
+    pub(crate) fn look_to_open(&self, look: &mut impl Look) {
+        look.at(&self.last_received);
+        self.replay.look(look);
+        self.open.look(look);
     }
 
     /// The same for sealing.
     #[inline]
-    pub(crate) fn warm_to_seal(&self) -> u64 {
-        self.next ^ self.end ^ self.seal.warm()
+    pub(crate) fn look_to_seal(&self, look: &mut impl Look) {
+        look.at(&self.next);
+        look.at(&self.end);
+        self.seal.look(look);
     }
 
     /// The number of the next packet.

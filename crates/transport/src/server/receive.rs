@@ -146,16 +146,6 @@ impl Server {
             self.timers.reserve((TIMERS_PER_PEER * (index + 2)).saturating_sub(self.timers.len()));
         }
         let link = Link::new(&self.link, &self.limits, now.mono, &mut self.random);
-        let peer = Peer {
-            generation: id.generation,
-            link,
-            phase,
-            listed: false,
-            starved: false,
-            deferred: false,
-            scheduled: None,
-            ack_at: None,
-        };
-        self.peers[index] = Some(Box::new(peer));
+        self.peers[index] = Some(Box::new(Peer::new(id.generation, link, phase)));
     }
 }

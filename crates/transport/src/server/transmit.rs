@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 
-use super::{GOODBYE_INTERVAL, Phase, Server, TIMERS_PER_PEER, Transmit, find, find_mut, warm};
+use super::{GOODBYE_INTERVAL, Phase, Server, TIMERS_PER_PEER, Transmit, find, find_mut, look_ahead};
 use crate::channel::{Allowance, Link, sooner};
+use crate::look::Glance;
 use crate::netcode::{self, Farewell, HEADROOM};
 use crate::turns::Turn;
 use crate::{ConnectionId, Mono, Now};
@@ -21,7 +22,8 @@ impl Server {
                 let coming = self.turns.coming().take(WARMED);
                 self.warmed = coming.len();
                 let coming = coming.map(|id| id.index);
-                warm(&self.peers, coming, Link::warm_to_send, |index| self.netcode.warm_to_seal(index));
+                let below = |index, look: &mut Glance| self.netcode.look_to_seal(index, look);
+                look_ahead(&self.peers, coming, Link::look_to_send, below);
             }
             let Some(transmit) = self.poll_link(now, turn, buf) else {
                 self.end_turn(now, turn);

@@ -1,12 +1,19 @@
 //! Small sets of channels, looked at for every packet.
 
 use super::super::ChannelId;
+use crate::look::Look;
 
 /// A set of channels.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mask([u64; 4]);
 
 impl Mask {
+    /// See [`Link::look_to_send`](super::Link::look_to_send).
+    #[inline]
+    pub(super) fn look(&self, look: &mut impl Look) {
+        look.at(&self.0[0]);
+    }
+
     pub(super) fn has(&self, channel: ChannelId) -> bool {
         let (word, bit) = Self::place(channel);
         self.0[word] & bit != 0

@@ -12,6 +12,7 @@ use super::super::rtt::Rtt;
 use super::super::sent::{Cargo, Fates, Settled};
 use super::super::{ChannelId, LinkConfig, LinkEvent, LinkStats, Receipt};
 use super::mask::Mask;
+use crate::look::Look;
 use crate::{Limits, Mono, Random, SeededRandom};
 
 /// One number in this many to this many more is left out; `security.md` T-D5.
@@ -115,6 +116,18 @@ impl State {
             acked_at: now,
             random: SeededRandom::new(seed),
         }
+    }
+
+    /// See [`Link::look_to_send`](super::Link::look_to_send).
+    #[inline]
+    pub(super) fn look(&self, look: &mut impl Look) {
+        self.busy.look(look);
+        look.at(&self.clock);
+        look.at(&self.traffic.packets_received);
+        self.rtt.look(look);
+        self.pacer.look(look);
+        look.at(&self.reassembly);
+        self.received.look(look);
     }
 
     /// How many numbers to use before the next one is left out.

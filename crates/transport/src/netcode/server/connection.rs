@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::look::Look;
 use crate::netcode::budget::{Bucket, Rate};
 use crate::netcode::session::Session;
 use crate::netcode::table::AddressKey;
@@ -120,16 +121,20 @@ impl Connection {
         }
     }
 
-    /// See [`Session::warm_to_open`].
+    /// See [`Session::look_to_open`].
     #[inline]
-    pub(super) fn warm_to_open(&self) -> u64 {
-        u64::from(self.address.port()) ^ self.forgeries.0 ^ self.session.warm_to_open()
+    pub(super) fn look_to_open(&self, look: &mut impl Look) {
+        look.at(&self.address.port());
+        look.at(&self.forgeries.0);
+        self.session.look_to_open(look);
     }
 
-    /// See [`Session::warm_to_seal`].
+    /// See [`Session::look_to_seal`].
     #[inline]
-    pub(super) fn warm_to_seal(&self) -> u64 {
-        u64::from(self.address.port()) ^ u64::from(self.is_leaving()) ^ self.session.warm_to_seal()
+    pub(super) fn look_to_seal(&self, look: &mut impl Look) {
+        look.at(&self.address.port());
+        look.at(&self.is_leaving());
+        self.session.look_to_seal(look);
     }
 
     /// Its address as the tables know it.

@@ -26,6 +26,7 @@ use super::table::{AddressKey, KeyedMap, KeyedState};
 use super::{Farewell, GOODBYE_LIFE, KeyRing, LARGEST_BODY, MAX_BODY_IN, Transmit};
 use crate::crypto::Drbg;
 use crate::limits::Limits;
+use crate::look::Look;
 use crate::mutants::mutant;
 use crate::{ConnectionId, DisconnectCode, DisconnectReason, Identity, Mono, Now, Random};
 
@@ -256,16 +257,20 @@ impl Server {
         self.connection(connection).is_some_and(|connection| connection.phase == Phase::Unconfirmed)
     }
 
-    /// As [`Link::warm_to_receive`](crate::channel::Link::warm_to_receive), for what opening a packet of this connection needs.
+    /// Looks at what opening a packet of this connection needs.
     #[inline]
-    pub(crate) fn warm_to_open(&self, index: u32) -> u64 {
-        at(&self.slots, index).map_or(0, Connection::warm_to_open)
+    pub(crate) fn look_to_open(&self, index: u32, look: &mut impl Look) {
+        if let Some(connection) = at(&self.slots, index) {
+            connection.look_to_open(look);
+        }
     }
 
     /// The same for sealing one.
     #[inline]
-    pub(crate) fn warm_to_seal(&self, index: u32) -> u64 {
-        at(&self.slots, index).map_or(0, Connection::warm_to_seal)
+    pub(crate) fn look_to_seal(&self, index: u32, look: &mut impl Look) {
+        if let Some(connection) = at(&self.slots, index) {
+            connection.look_to_seal(look);
+        }
     }
 
     /// A keep-alive that tells the client that it is connected, at the start of `buf`, which has at least 64 bytes.
