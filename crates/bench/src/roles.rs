@@ -12,7 +12,7 @@ use crate::game::{CrowdGame, Game, Workload};
 use crate::measure::Usage;
 use crate::peers::Peer;
 
-/// After this a run has failed.
+/// This long beyond the time of the measurement, a run has failed.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Between the last connection and the measurement.
 const SETTLE: Duration = Duration::from_millis(400);
@@ -95,7 +95,7 @@ pub(crate) fn serve(run: &Run) -> ServerReport {
         if workload.is_endless() && game.running && start.at.elapsed().as_secs_f64() >= seconds {
             break None;
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed().as_secs_f64() > PATIENCE.as_secs_f64() + seconds {
             break Some(format!("{} of {clients} connected, {} messages", game.connected, game.received));
         }
         if let Some(next) = pace.next() {
