@@ -135,16 +135,13 @@ impl NetworkSession {
         net.session.set_entities(world.entity_allocator().build_remote_allocator());
         let spare = std::mem::take(&mut world.resource_mut::<NetworkStreamDriver>().reserved);
         net.reserved = spare;
-        let mut pairs = Vec::with_capacity(connections.len());
-        for connection in &connections {
-            let new = world.spawn_empty().id();
-            net.session.core.connections.rename(connection.old, new);
-            let waiting = net.with_rpcs.iter_mut().chain(&mut net.with_streams);
-            waiting.filter(|entity| **entity == connection.old).for_each(|entity| *entity = new);
-            if let Some(time) = time.as_mut().filter(|time| time.connection == Some(connection.old)) {
-                time.connection = Some(new);
+        let pairs: Vec<_> = connections.iter().map(|connection| (connection.old, world.spawn_empty().id())).collect();
+        net.session.core.connections.rename(&pairs);
+        let told = time.as_mut().and_then(|time| time.connection.as_mut());
+        for entity in net.with_rpcs.iter_mut().chain(&mut net.with_streams).chain(told) {
+            if let Some((_, new)) = pairs.iter().find(|(old, _)| old == entity) {
+                *entity = *new;
             }
-            pairs.push((connection.old, new));
         }
         world.insert_resource(*net);
         // Both count ticks at the same rate, or none: that is part of the protocol.

@@ -164,14 +164,19 @@ impl ConnectionTable {
         self.slots.iter_mut().flatten()
     }
 
-    /// The connection has another entity from now on.
-    pub(crate) fn rename(&mut self, old: Entity, new: Entity) {
-        if let Some(slot) = self.of_entity(old)
-            && let Some(connection) = self.get_mut(slot)
-        {
-            connection.entity = new;
+    /// These connections, each named by the entity that it had, have others from now on. They are of another World, where
+    /// the entity of one may be called as that of another was: all are found before the first is renamed.
+    pub(crate) fn rename(&mut self, pairs: &[(Entity, Entity)]) {
+        let found = pairs.iter().filter_map(|&(old, new)| Some((self.of_entity(old)?, old, new)));
+        let found: Vec<_> = found.collect();
+        for &(slot, old, _) in &found {
             self.forget_entity(old, slot);
+        }
+        for (slot, _, new) in found {
             self.note_entity(new, slot);
+            if let Some(connection) = self.get_mut(slot) {
+                connection.entity = new;
+            }
         }
     }
 
@@ -201,5 +206,32 @@ impl ConnectionTable {
     /// The slots of the connections of one driver.
     pub(crate) fn of_driver(&self, driver: DriverId) -> Vec<Slot> {
         self.iter().filter(|(_, connection)| connection.key.driver == driver).map(|(slot, _)| slot).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netstream_driver::transport::ConnectionId;
+    use netstream_driver::{IpcDriver, IpcHub, NetworkDriverStore};
+
+    use super::*;
+    use crate::session::core::blank;
+
+    /// Renamed one by one, the second would have been taken for the first.
+    #[test]
+    fn connections_whose_entities_are_called_as_others_were_keep_apart_when_they_move() {
+        let driver = NetworkDriverStore::new().add(IpcDriver::new(&IpcHub::new()));
+        let [first, second, third] = [1, 2, 3].map(|index| Entity::from_raw_u32(index).expect("an index"));
+        let mut table = ConnectionTable::default();
+        let slots = [(0, first), (1, second)].map(|(index, entity)| {
+            table.insert(blank(entity, ConnectionKey { driver, connection: ConnectionId { index, generation: 1 } }))
+        });
+        table.rename(&[(first, second), (second, third)]);
+        assert_eq!(
+            [first, second, third].map(|entity| table.of_entity(entity)),
+            [None, Some(slots[0]), Some(slots[1])]
+        );
+        table.rename(&[(second, third), (third, second)]);
+        assert_eq!([second, third].map(|entity| table.of_entity(entity)), [Some(slots[1]), Some(slots[0])]);
     }
 }
