@@ -364,7 +364,7 @@ impl Sent {
             Fate::Acked | Fate::Skipped => return false,
         };
         packet.fate = Fate::Acked;
-        let (size, reliable, first, more) = packet.load(self.cargo_base);
+        let (size, reliable, load) = (usize::from(packet.size), packet.reliable, packet.load(self.cargo_base));
         if asked {
             let settled = packet.settled();
             if was_lost {
@@ -376,7 +376,7 @@ impl Sent {
             }
             fates.acked(&settled, was_lost);
         }
-        first.iter().chain(self.cargo.range(more)).for_each(|cargo| fates.delivered(*cargo));
+        load.pieces(&self.cargo).for_each(|cargo| fates.delivered(cargo));
         asked
     }
 
@@ -430,11 +430,11 @@ impl Sent {
         packet.fate = Fate::Lost;
         let again = !packet.requeued;
         let settled = packet.settled();
-        let (size, reliable, first, more) = packet.load(self.cargo_base);
+        let (size, reliable, load) = (usize::from(packet.size), packet.reliable, packet.load(self.cargo_base));
         self.leave_flight(size, reliable);
         fates.lost(&settled);
         if again {
-            first.iter().chain(self.cargo.range(more)).for_each(|cargo| fates.resend(*cargo));
+            load.pieces(&self.cargo).for_each(|cargo| fates.resend(cargo));
         }
     }
 
@@ -453,8 +453,7 @@ impl Sent {
             .take(count);
         for packet in oldest {
             packet.requeued = true;
-            let (_, _, first, more) = packet.load(self.cargo_base);
-            first.iter().chain(self.cargo.range(more)).for_each(|cargo| fates.resend(*cargo));
+            packet.load(self.cargo_base).pieces(&self.cargo).for_each(|cargo| fates.resend(cargo));
         }
     }
 
@@ -489,11 +488,23 @@ impl Packet {
         Settled { sent_at, size: usize::from(self.size), snapshot, sizing }
     }
 
-    /// Its size, whether it is reliable, its first piece, and where the others are in a queue that begins with the one of
-    /// this number.
-    fn load(&self, base: u32) -> (usize, bool, Option<Cargo>, Range<usize>) {
+    /// What it carries; `base` is the number of the first of the further pieces that are kept.
+    fn load(&self, base: u32) -> Load {
         let start = self.more_from.wrapping_sub(base) as usize;
-        (usize::from(self.size), self.reliable, self.cargo, start..start + usize::from(self.more))
+        Load { first: self.cargo, more: start..start + usize::from(self.more) }
+    }
+}
+
+/// What a packet carries: its first piece, and where the others are.
+struct Load {
+    first: Option<Cargo>,
+    more: Range<usize>,
+}
+
+impl Load {
+    #[inline]
+    fn pieces(self, cargo: &RareQueue<Cargo>) -> impl Iterator<Item = Cargo> {
+        self.first.into_iter().chain(cargo.range(self.more).copied())
     }
 }
 
